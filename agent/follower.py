@@ -1,0 +1,166 @@
+"""The instruction follower of R2R-EnvDrop (Tan, Yu, Bansal 2019, arXiv 1904.04195): LSTM with attention.
+
+Legend: B batch, L token, V = 36 views, K candidates (+ 1 for stop), D visual feature, A = 4 numbers of an angle,
+H hidden.
+
+The originals repeat the four numbers of an angle A times (128 = 32 x 4). Here the weights keep that size, but their
+repeated columns are summed before the product: the same function and gradients for a 32nd of the work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clip_core.blocks import LSTMEncoder, SoftDotAttention, padding_mask
+
+ANGLE = 4
+
+
+@dataclass(frozen=True)
+class FollowerSizes:
+    """Sizes and dropouts of the follower; the defaults are those published for R2R-EnvDrop."""
+
+    words: int
+    feature: int = 0
+    """Visual feature size; 0 for the blind follower."""
+    word: int = 256
+    hidden: int = 512
+    action: int = 64
+    angle: int = 128
+    dropout: float = 0.5
+    feature_dropout: float = 0.3
+
+
+class Recurrent(NamedTuple):
+    """What the decoder carries from step to step: tilde state and cell [B, H], context [B, L, H], padding [B, L]."""
+
+    tilde: Tensor
+    cell: Tensor
+    context: Tensor
+    padding: Tensor
+
+    def rows(self, index: Tensor) -> Recurrent:
+        """The same for some rows of the batch."""
+        return Recurrent(*(a.index_select(0, index) for a in self))
+
+
+class Sight(NamedTuple):
+    """What the follower sees at a step. Visual tensors are None for the blind follower.
+
+    views [B, V, D], view_angles [B, V, A], candidates [B, K, D] and candidate_angles [B, K, A] (rows beyond the last
+    candidate zero, stop among them), heading [B, A]: the angle feature of the agent's own direction, mask [B, K] bool:
+    candidates and stop.
+    """
+
+    views: Tensor | None
+    view_angles: Tensor
+    candidates: Tensor | None
+    candidate_angles: Tensor
+    heading: Tensor
+    mask: Tensor
+
+
+class Follower(nn.Module):
+    """Encoder and attention decoder; `critic` estimates the value of a decoder state for A2C."""
+
+    def __init__(self, sizes: FollowerSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        size = sizes.feature + sizes.angle
+        self.encoder = LSTMEncoder(sizes.words, sizes.word, sizes.hidden, sizes.dropout)
+        self.decoder = nn.ModuleDict(
+            {
+                "action": nn.Linear(sizes.angle, sizes.action),
+                "lstm": nn.LSTMCell(sizes.action + size, sizes.hidden),
+                "view_attention": SoftDotAttention(sizes.hidden, size, tilde=False),
+                "text_attention": SoftDotAttention(sizes.hidden, sizes.hidden),
+                "candidate_attention": SoftDotAttention(sizes.hidden, size, tilde=False),
+            }
+        )
+        self.critic = nn.Sequential(
+            nn.Linear(sizes.hidden, sizes.hidden), nn.ReLU(), nn.Dropout(sizes.dropout), nn.Linear(sizes.hidden, 1)
+        )
+        self.drop = nn.Dropout(sizes.dropout)
+        self.drop_feature = nn.Dropout(sizes.feature_dropout)
+
+    def read(self, ids_BL: Tensor, lengths_B: Tensor) -> Recurrent:
+        """Encode the instructions: the state before the first step."""
+        context, hidden, cell = self.encoder(ids_BL, lengths_B)
+        padding = padding_mask(lengths_B.to(context.device), context.shape[1])
+        return Recurrent(hidden, cell, context, padding)
+
+    def fold(self) -> Folded:
+        """The decoder's weights with the repeated angle columns summed; once per forward pass, not per step."""
+        return Folded(self)
+
+
+class Folded:
+    """The decoder for one forward pass; see `Follower.fold`."""
+
+    def __init__(self, follower: Follower) -> None:
+        sizes, parts = follower.sizes, follower.decoder
+        self.follower, self.feature = follower, sizes.feature
+        lstm = parts["lstm"]
+        assert isinstance(lstm, nn.LSTMCell)
+        action_end = sizes.action + sizes.feature
+        self.action_weight = _sum_tiles(parts["action"].weight, 1)
+        self.input_weight = torch.cat(
+            [lstm.weight_ih[:, :action_end], _sum_tiles(lstm.weight_ih[:, action_end:], 1), lstm.weight_hh], 1
+        )
+        self.input_bias = lstm.bias_ih + lstm.bias_hh
+        self.view_query = self._query(parts["view_attention"])
+        self.candidate_query = self._query(parts["candidate_attention"])
+
+    def _query(self, attention: nn.Module) -> Tensor:
+        assert isinstance(attention, SoftDotAttention)
+        weight = attention.linear_in.weight
+        return torch.cat([weight[: self.feature], _sum_tiles(weight[self.feature :], 0)], 0)
+
+    def step(self, state: Recurrent, sight: Sight) -> tuple[Tensor, Tensor, Recurrent]:
+        """One decision: logits [B, K] (-inf outside the mask; stop scores 0, as its feature is zero), the LSTM's
+        hidden state [B, H] (what the critic judges), and the next recurrent state."""
+        follower = self.follower
+        action = follower.drop(torch.tanh(F.linear(sight.heading, self.action_weight, follower.decoder["action"].bias)))
+        seen = self._attend(F.linear(follower.drop(state.tilde), self.view_query), sight.views, sight.view_angles)
+        gates = F.linear(torch.cat([action, seen, state.tilde], 1), self.input_weight, self.input_bias)
+        hidden, cell = lstm_gates(gates, state.cell)
+        tilde, _ = follower.decoder["text_attention"](follower.drop(hidden), state.context, state.padding)
+        logits = self._score(F.linear(follower.drop(tilde), self.candidate_query), sight)
+        return logits.masked_fill(~sight.mask, -torch.inf), hidden, state._replace(tilde=tilde, cell=cell)
+
+    def _attend(self, query: Tensor, views: Tensor | None, angles: Tensor) -> Tensor:
+        """[B, D + A] weighted views."""
+        logits = torch.bmm(angles, query[:, self.feature :, None])
+        if views is not None:
+            views = self.follower.drop_feature(views)
+            logits = logits + torch.bmm(views, query[:, : self.feature, None])
+        weights = F.softmax(logits, 1).transpose(1, 2)
+        seen = torch.bmm(weights, angles).squeeze(1)
+        if views is None:
+            return seen
+        return torch.cat([torch.bmm(weights, views).squeeze(1), seen], 1)
+
+    def _score(self, query: Tensor, sight: Sight) -> Tensor:
+        """[B, K] dot products with the candidates."""
+        logits = torch.bmm(sight.candidate_angles, query[:, self.feature :, None])
+        if sight.candidates is not None:
+            candidates = self.follower.drop_feature(sight.candidates)
+            logits = logits + torch.bmm(candidates, query[:, : self.feature, None])
+        return logits.squeeze(2)
+
+
+def lstm_gates(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden and cell state [B, H] from the gates [B, 4 H] in torch's order: input, forget, cell, output."""
+    i, f, g, o = gates.chunk(4, 1)
+    cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(cell), cell
+
+
+def _sum_tiles(weight: Tensor, dim: int) -> Tensor:
+    """Sum the repetitions of the four angle numbers along a dimension: [..., 4 n, ...] -> [..., 4, ...]."""
+    return weight.unflatten(dim, (-1, ANGLE)).sum(dim)

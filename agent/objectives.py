@@ -1,0 +1,140 @@
+"""What the trainer minimises for the follower: imitation, or imitation with A2C.
+
+Legend: B episodes of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agent.config import FollowerConfig
+from agent.data import Split
+from agent.evaluation import follow, score
+from agent.follower import Follower
+from agent.losses import actor_critic_loss, imitation_loss
+from agent.rollout import Choice, Trajectory, rollout
+from agent.sight import Eyes
+from clip_core.optim import parameter_groups
+from clip_core.trainer import Objective
+from envs.dynamics import STOP_REWARD
+
+
+class Batch(NamedTuple):
+    """Episodes [B] int64 (CPU) of the train split, and which of them walk the teacher's actions [B] bool (CPU)."""
+
+    episodes: Tensor
+    forced: Tensor
+
+
+class FollowerObjective(Objective):
+    """Follower, what it sees and the splits it learns and is judged on. One batch holds the episodes of both losses,
+    so that one encoder pass and one rollout serve them."""
+
+    def __init__(
+        self,
+        follower: Follower,
+        eyes: Eyes,
+        train: Split,
+        judged: Mapping[str, Split],
+        config: FollowerConfig,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        super().__init__()
+        self.follower, self.eyes = follower, eyes
+        self.train_split, self.judged, self.config = train, judged, config
+        self.seed, self.rank, self.world = seed, rank, world
+        self.best_metric = f"{list(judged)[-1]}/success" if judged else None
+        if config.objective == "imitation":
+            follower.critic.requires_grad_(False)
+
+    def forward(self, batch: Batch) -> dict[str, Any]:
+        """A rollout and its losses."""
+        split, config = self.train_split, self.config
+        device = split.ids.device
+        episodes, forced = batch.episodes.to(device), batch.forced.to(device)
+        recurrent = self.follower.read(split.ids[episodes], split.lengths[batch.episodes])
+        actor_critic = config.objective == "a2c"
+        trajectory = rollout(
+            self.follower,
+            self.eyes,
+            split.tables,
+            episodes,
+            recurrent,
+            Choice(forced),
+            config.max_steps,
+            keep_open=actor_critic,
+        )
+        if not actor_critic:
+            loss = imitation_loss(trajectory, torch.ones_like(forced))
+            return {"loss": loss.sum, "weight": loss.weight, **_report(trajectory, torch.ones_like(forced))}
+        imitation = imitation_loss(trajectory, forced)
+        value, open_value = self.follower.critic(trajectory.hidden).squeeze(1), self._value(trajectory.open_hidden)
+        policy = actor_critic_loss(
+            trajectory, value.float(), open_value, ~forced, config.gamma, config.entropy_weight
+        )
+        return {
+            "loss": {"imitation": imitation.sum * config.imitation_weight, "a2c": policy.sum},
+            "weight": {"imitation": imitation.weight, "a2c": policy.weight},
+            **_report(trajectory, ~forced),
+        }
+
+    def _value(self, hidden: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.follower.critic(hidden).squeeze(1).float()
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Shuffled epochs one after the other, cut into batches (as R2R-EnvDrop, a batch may cross from one epoch into
+        the next); ranks take turns within what one process with their joint batch would see."""
+        both = self.config.objective == "a2c"
+        size = self.config.batch * (2 if both else 1)
+        forced = torch.zeros(size, dtype=torch.bool)
+        if both:
+            forced[: self.config.batch] = True
+        elif self.config.feedback == "teacher":
+            forced[:] = True
+        n = len(self.train_split.world.episodes)
+        position = start
+        while True:
+            first = (position * self.world + self.rank) * size
+            epochs = range(first // n, (first + size - 1) // n + 1)
+            order = np.concatenate([np.random.default_rng((self.seed, epoch)).permutation(n) for epoch in epochs])
+            episodes = order[first - epochs[0] * n :][:size]
+            yield Batch(torch.from_numpy(episodes), forced)
+            position += 1
+
+    def evaluate(self) -> dict[str, float]:
+        """Greedy routes on every judged split."""
+        metrics = {}
+        for name, split in self.judged.items():
+            means, _ = score(follow(self.follower, self.eyes, split, self.config.max_steps), split.world)
+            metrics |= {f"{name}/{key}": value for key, value in means.items()}
+        return metrics
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Encoder and decoder clipped separately, the critic not (R2R-EnvDrop)."""
+        follower, lr, clip = self.follower, self.config.lr, self.config.clip
+        groups = [
+            *parameter_groups(follower.encoder, "encoder", lr, clip=clip),
+            *parameter_groups(follower.decoder, "decoder", lr, clip=clip),
+        ]
+        if self.config.objective == "a2c":
+            groups += parameter_groups(follower.critic, "critic", lr, clip=None)
+        return groups
+
+    def compiled_modules(self) -> list[torch.nn.Module]:
+        """None: the rollout changes its batch from step to step."""
+        return []
+
+
+def _report(trajectory: Trajectory, rows: Tensor) -> dict[str, Tensor]:
+    """For the log, over the chosen rows [B] bool: decisions per episode and the share that stopped at the goal."""
+    used = trajectory.active & rows[trajectory.row]
+    reached = used & (trajectory.reward == STOP_REWARD)
+    return {"steps_per_episode": used.sum() / rows.sum(), "reached": reached.sum() / rows.sum()}
