@@ -1,0 +1,1 @@
+"""Scenes and images become features. Importing does nothing."""
