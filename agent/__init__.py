@@ -1,0 +1,1 @@
+"""The speaker-follower agent. Importing does nothing."""

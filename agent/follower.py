@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clip_core.blocks import LSTMEncoder, SoftDotAttention, padding_mask
+from clip_core.blocks import Dropout, LSTMEncoder, SoftDotAttention, padding_mask
+from clip_core.recurrent import AttentionMemory, DeferredLinear, LSTMCell
 
 ANGLE = 4
 
@@ -37,16 +38,15 @@ class FollowerSizes:
 
 
 class Recurrent(NamedTuple):
-    """What the decoder carries from step to step: tilde state and cell [B, H], context [B, L, H], padding [B, L]."""
+    """What the decoder carries from step to step: tilde state and cell [B, H], and the instruction it attends to."""
 
     tilde: Tensor
     cell: Tensor
-    context: Tensor
-    padding: Tensor
+    memory: AttentionMemory
 
     def rows(self, index: Tensor) -> Recurrent:
         """The same for some rows of the batch."""
-        return Recurrent(*(a.index_select(0, index) for a in self))
+        return Recurrent(self.tilde.index_select(0, index), self.cell.index_select(0, index), self.memory.rows(index))
 
 
 class Sight(NamedTuple):
@@ -83,16 +83,16 @@ class Follower(nn.Module):
             }
         )
         self.critic = nn.Sequential(
-            nn.Linear(sizes.hidden, sizes.hidden), nn.ReLU(), nn.Dropout(sizes.dropout), nn.Linear(sizes.hidden, 1)
+            nn.Linear(sizes.hidden, sizes.hidden), nn.ReLU(), Dropout(sizes.dropout), nn.Linear(sizes.hidden, 1)
         )
-        self.drop = nn.Dropout(sizes.dropout)
-        self.drop_feature = nn.Dropout(sizes.feature_dropout)
+        self.drop = Dropout(sizes.dropout)
+        self.drop_feature = Dropout(sizes.feature_dropout)
 
     def read(self, ids_BL: Tensor, lengths_B: Tensor) -> Recurrent:
         """Encode the instructions: the state before the first step."""
         context, hidden, cell = self.encoder(ids_BL, lengths_B)
         padding = padding_mask(lengths_B.to(context.device), context.shape[1])
-        return Recurrent(hidden, cell, context, padding)
+        return Recurrent(hidden, cell, AttentionMemory(context, padding))
 
     def fold(self) -> Folded:
         """The decoder's weights with the repeated angle columns summed; once per forward pass, not per step."""
@@ -100,38 +100,43 @@ class Follower(nn.Module):
 
 
 class Folded:
-    """The decoder for one forward pass; see `Follower.fold`."""
+    """The decoder for one forward pass; see `Follower.fold`. Its linear maps collect their weight gradients over the
+    steps (`DeferredLinear`)."""
 
     def __init__(self, follower: Follower) -> None:
         sizes, parts = follower.sizes, follower.decoder
         self.follower, self.feature = follower, sizes.feature
-        lstm = parts["lstm"]
+        lstm, action, text = parts["lstm"], parts["action"], parts["text_attention"]
         assert isinstance(lstm, nn.LSTMCell)
         action_end = sizes.action + sizes.feature
-        self.action_weight = _sum_tiles(parts["action"].weight, 1)
-        self.input_weight = torch.cat(
+        weight = torch.cat(
             [lstm.weight_ih[:, :action_end], _sum_tiles(lstm.weight_ih[:, action_end:], 1), lstm.weight_hh], 1
         )
-        self.input_bias = lstm.bias_ih + lstm.bias_hh
+        self.gates = DeferredLinear(weight, lstm.bias_ih + lstm.bias_hh)
+        self.action = DeferredLinear(_sum_tiles(action.weight, 1), action.bias)
         self.view_query = self._query(parts["view_attention"])
         self.candidate_query = self._query(parts["candidate_attention"])
+        self.text_query = DeferredLinear(text.linear_in.weight)
+        self.tilde = DeferredLinear(text.linear_out.weight)
 
-    def _query(self, attention: nn.Module) -> Tensor:
+    def _query(self, attention: nn.Module) -> DeferredLinear:
         assert isinstance(attention, SoftDotAttention)
         weight = attention.linear_in.weight
-        return torch.cat([weight[: self.feature], _sum_tiles(weight[self.feature :], 0)], 0)
+        return DeferredLinear(torch.cat([weight[: self.feature], _sum_tiles(weight[self.feature :], 0)], 0))
 
     def step(self, state: Recurrent, sight: Sight) -> tuple[Tensor, Tensor, Recurrent]:
         """One decision: logits [B, K] (-inf outside the mask; stop scores 0, as its feature is zero), the LSTM's
         hidden state [B, H] (what the critic judges), and the next recurrent state."""
-        follower = self.follower
-        action = follower.drop(torch.tanh(F.linear(sight.heading, self.action_weight, follower.decoder["action"].bias)))
-        seen = self._attend(F.linear(follower.drop(state.tilde), self.view_query), sight.views, sight.view_angles)
-        gates = F.linear(torch.cat([action, seen, state.tilde], 1), self.input_weight, self.input_bias)
-        hidden, cell = lstm_gates(gates, state.cell)
-        tilde, _ = follower.decoder["text_attention"](follower.drop(hidden), state.context, state.padding)
-        logits = self._score(F.linear(follower.drop(tilde), self.candidate_query), sight)
-        return logits.masked_fill(~sight.mask, -torch.inf), hidden, state._replace(tilde=tilde, cell=cell)
+        drop = self.follower.drop
+        action = drop(torch.tanh(self.action(sight.heading)))
+        seen = self._attend(self.view_query(drop(state.tilde)), sight.views, sight.view_angles)
+        gates = self.gates(torch.cat([action, seen, state.tilde], 1))
+        hidden, cell = LSTMCell.apply(gates, state.cell)
+        query = drop(hidden)
+        read, _ = state.memory.attend(self.text_query(query))
+        tilde = torch.tanh(self.tilde(torch.cat([read, query], 1)))
+        logits = self._score(self.candidate_query(drop(tilde)), sight)
+        return logits.masked_fill(~sight.mask, -torch.inf), hidden, Recurrent(tilde, cell, state.memory)
 
     def _attend(self, query: Tensor, views: Tensor | None, angles: Tensor) -> Tensor:
         """[B, D + A] weighted views."""
@@ -152,13 +157,6 @@ class Folded:
             candidates = self.follower.drop_feature(sight.candidates)
             logits = logits + torch.bmm(candidates, query[:, : self.feature, None])
         return logits.squeeze(2)
-
-
-def lstm_gates(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Hidden and cell state [B, H] from the gates [B, 4 H] in torch's order: input, forget, cell, output."""
-    i, f, g, o = gates.chunk(4, 1)
-    cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(cell), cell
 
 
 def _sum_tiles(weight: Tensor, dim: int) -> Tensor:
