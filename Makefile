@@ -1,11 +1,21 @@
-# setup: make .venv and install; train: the main job; test: the tests; check: all that a machine can judge; bench: speed table.
+# Two commands do all: `make train` (install, then the main job) and `make test`.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-CLIPNAV_DATA ?= $(wildcard ../shared)
-export CLIPNAV_DATA
+export CLIPNAV_DATA ?= $(abspath $(wildcard ../shared))
 
-.PHONY: setup train test check bench clean
+RUN ?= runs/r2r
+STEPS ?= 2000
+
+.PHONY: help setup train test check format bench
+
+help:
+	@echo "make setup   make $(VENV) and install everything"
+	@echo "make train   the main job: a blind follower on the Room-to-Room data of CLIPNAV_DATA (STEPS=$(STEPS), RUN=$(RUN))"
+	@echo "make test    the tests"
+	@echo "make check   format, lint, types, import contracts, tests"
+	@echo "make format  let ruff format and mend the code"
+	@echo "make bench   the speed table, references beside it (ONLY=name for one file)"
 
 setup: $(VENV)/.installed
 
@@ -13,4 +23,26 @@ $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	touch $@
+	@touch $@
+
+train: setup
+	@echo "Blind training (no image features) on the data of CLIPNAV_DATA=$(CLIPNAV_DATA); the built-in houses come with a later release."
+	$(BIN)/python -m agent.train --env r2r --features none --out $(RUN) --steps $(STEPS) \
+		$(if $(wildcard $(RUN)/last.safetensors),--resume)
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup
+	$(BIN)/python tests/bench $(if $(ONLY),--only $(ONLY))
