@@ -8,8 +8,13 @@ from typing import Annotated, Literal
 
 import tyro
 
+from clip_core.runtime import Precision
 from clip_core.trainer import TrainerConfig
+from envs.metrics import SplBy
 from envs.navigation import MAX_STEPS
+
+NO_FEATURES = "none"
+"""The feature store of a blind agent."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,7 @@ class FollowerConfig:
     objective: Literal["a2c", "imitation"] = "a2c"
     """a2c: imitation (teacher forcing) and A2C on sampled routes in one update; imitation: imitation alone."""
     feedback: Literal["teacher", "student"] = "teacher"
-    """With --objective imitation: walk the teacher's actions, or sample own ones and learn the teacher's beside them."""
+    """With --objective imitation: walk the teacher's actions, or sample own ones and learn the teacher's beside."""
     batch: int = 64
     """Episodes per update of each kind: with a2c as many for imitation and as many for sampled routes."""
     max_steps: int = MAX_STEPS
@@ -53,6 +58,22 @@ class FollowerConfig:
     max_words: int = 80
     """Longest instruction in tokens, begin and end included."""
 
+    def __post_init__(self) -> None:
+        whole = {"batch": 1, "max_steps": 1, "hidden": 2, "word": 1, "angle": 4, "min_word_count": 1, "max_words": 2}
+        for name, least in whole.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected {least} or more")
+        for name, divisor, why in (("hidden", 2, "two directions"), ("angle", 4, "four numbers of an angle, repeated")):
+            if getattr(self, name) % divisor:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected a multiple of {divisor} ({why})")
+        for name in ("dropout", "feature_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected 0 or more and less than 1")
+        if self.objective == "a2c" and self.feedback != "teacher":
+            raise ValueError(
+                f"feedback is {self.feedback!r} with the objective a2c: it goes with --objective imitation"
+            )
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -70,8 +91,8 @@ class TrainConfig:
     """Folder of R2R_train.json and its other splits (docs/data.md). Default: what CLIPNAV_DATA names."""
     connectivity: Path | None = None
     """Folder of the navigation graphs. Default: connectivity/ in the data folder or beside it."""
-    features: str = "none"
-    """Feature store (a folder made by `python -m precompute`), or none: a blind agent of route geometry and language."""
+    features: str = NO_FEATURES
+    """Feature store (a folder of `python -m precompute`), or none: a blind agent of route geometry and language."""
     out: Path = Path("runs/follower")
     """Run folder."""
     resume: bool = False
@@ -79,10 +100,57 @@ class TrainConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     eval_splits: tuple[str, ...] = ("val_seen", "val_unseen")
-    """Splits to evaluate on; those that the data folder lacks are left out. The best checkpoint is that with the highest
-    success on the last of them, as the field chooses it."""
+    """Splits to evaluate on; those that the data folder lacks are left out. The best checkpoint is that with the
+    highest success on the last of them, as the field chooses it."""
     follower: Annotated[FollowerConfig, tyro.conf.arg(name="")] = field(default_factory=FollowerConfig)
     trainer: Annotated[TrainerConfig, tyro.conf.arg(name="")] = field(default_factory=TrainerConfig)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Score a trained follower, one of the field's simple policies, or a file of predictions on a split.
+
+    Example: python -m agent.evaluate --data R2R --connectivity CONNECTIVITY --split val_unseen --checkpoint runs/blind
+
+    Give exactly one of --checkpoint, --policy, --predictions. Prints metrics in metres and percent; --json keeps metres
+    and fractions. A test split has no goals: it can be written with --submission, or checked with --predictions.
+    """
+
+    env: Literal["r2r"] = "r2r"
+    """Data set."""
+    data: Path | None = None
+    """Folder of R2R_{split}.json (docs/data.md). Default: what CLIPNAV_DATA names."""
+    connectivity: Path | None = None
+    """Folder of the navigation graphs. Default: connectivity/ in the data folder or beside it."""
+    split: str = "val_unseen"
+    """Split to evaluate on."""
+    checkpoint: Path | None = None
+    """A run folder of agent.train (its best checkpoint), or one checkpoint file."""
+    policy: Literal["shortest", "random", "stop"] | None = None
+    """shortest: the shortest path to the goal; random: a random heading, then five moves forward; stop: stay."""
+    predictions: Path | None = None
+    """A predictions file in the format of EvalAI's R2R challenge, .json or .json.gz; checked before it is scored."""
+    features: str = NO_FEATURES
+    """With --checkpoint: the feature store that the agent sees with; it must be as the one of its training."""
+    json: Path | None = None
+    """Write the metrics, overall and of every instruction, to this file."""
+    submission: Path | None = None
+    """Write the routes to this file in the format of EvalAI's R2R challenge, and check it."""
+    routes: Path | None = None
+    """Draw some routes, drawn at random by --seed, from above into this PNG."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: Precision = "fp32"
+    """bf16: matrix products in bfloat16 (autocast)."""
+    seed: int = 0
+    """Seed of --policy random and of the choice of --routes."""
+    seeds: int = 1
+    """With --policy random: mean over so many seeds, from --seed on."""
+    spl_by: SplBy = "shortest"
+    """Denominator of SPL: the shortest distance (R2R's evaluator) or the length of the reference route (HAMT, DUET);
+    on R2R they are equal."""
+    keep_repeats: bool = False
+    """Count a turn on the spot as a step, as the public evaluators do (changes steps, nDTW, SDTW)."""
 
 
 def r2r() -> TrainConfig:

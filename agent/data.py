@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor
 
+from agent.config import NO_FEATURES
 from agent.sight import Eyes
 from clip_core.features import FeatureStore
 from clip_core.tokenizer import Tokenizer
@@ -23,7 +25,6 @@ from envs.scenes import find_connectivity, load_scenes
 from envs.tables import NavTables, World, build_world
 
 DATA_VARIABLE = "CLIPNAV_DATA"
-NO_FEATURES = "none"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class Split:
 
 
 def default_data() -> Path:
-    """The folder with R2R files that the environment variable CLIPNAV_DATA names: itself, or `r2r_dev` or `r2r` in it."""
+    """The folder of R2R files that the environment variable CLIPNAV_DATA names: itself, or r2r_dev/ or r2r/ in it."""
     named = os.environ.get(DATA_VARIABLE)
     if not named:
         raise ValueError(
@@ -48,7 +49,19 @@ def default_data() -> Path:
     for folder in (Path(named), Path(named) / "r2r_dev", Path(named) / "r2r"):
         if (folder / "R2R_train.json").is_file():
             return folder
-    raise ValueError(f"{DATA_VARIABLE}={named} holds no R2R_train.json, nor do r2r_dev/ and r2r/ in it; see docs/data.md")
+    raise ValueError(
+        f"{DATA_VARIABLE}={named} holds no R2R_train.json, nor do r2r_dev/ and r2r/ in it; see docs/data.md"
+    )
+
+
+def chosen_data(data: Path | None, console: Console | None) -> Path:
+    """The folder given, or the default one, which the console is told of."""
+    if data is not None:
+        return data
+    data = default_data()
+    if console is not None:
+        console.print(f"no --data given: using {data} (from {DATA_VARIABLE})", highlight=False, markup=False)
+    return data
 
 
 def existing_splits(data: Path, env: str, names: Sequence[str]) -> list[str]:
@@ -100,20 +113,21 @@ def load_splits(worlds: Mapping[str, World], tokenizer: Tokenizer, device: torch
 
 
 def load_eyes(
-    features: str, world: World, device: torch.device, origin: Mapping[str, Any] | None = None
+    features: str, world: World, device: torch.device, expected: Mapping[str, Any] | None = None
 ) -> tuple[Eyes, int, dict[str, Any] | None]:
     """What the agent sees with, the visual feature size, and where the features come from (None when blind).
 
-    `origin`: what a trained agent saw with; another store is refused.
+    `expected`: fields of the store's header that must have these values (`FeatureStore.origin` of another store).
+    Raises ValueError for a store that differs, lacks a viewpoint of the world, or holds no panoramas.
     """
     if features == NO_FEATURES:
-        if origin:
-            raise ValueError(f"the agent was trained with features of {origin.get('model')}: name that store with --features")
         return Eyes().to(device), 0, None
     store = FeatureStore.open(features)
     included = [i for i, (scan, v) in enumerate(world.candidates.viewpoints) if _included(world, scan, v)]
     keys = ["_".join(world.candidates.viewpoints[i]) for i in included]
-    store.check(keys=keys, **(origin or {}))
+    # JSON, which a checkpoint keeps the fields in, knows lists only.
+    wanted = {name: tuple(v) if isinstance(v, list) else v for name, v in (expected or {}).items()}
+    store.check(keys=keys, **wanted)
     if len(store.header.shape) != 2 or store.header.shape[0] != 36:
         raise ValueError(f"{features} holds items of shape {store.header.shape}; expected (36, D): panoramic features")
     table = store.to(device, store.rows(keys))
@@ -125,5 +139,3 @@ def load_eyes(
 def _included(world: World, scan: str, viewpoint: str) -> bool:
     scene = world.scenes[scan]
     return bool(scene.included[scene.row[viewpoint]])
-
-

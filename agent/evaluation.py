@@ -15,7 +15,7 @@ from agent.sight import Eyes
 from envs.candidates import HALF_VISIBLE_RAD, HEADINGS, STEP_RAD
 from envs.episodes import Episode
 from envs.geodesics import shortest_path
-from envs.metrics import score_predictions
+from envs.metrics import SplBy, score_predictions
 from envs.tables import World
 
 Pose = tuple[str, float, float]
@@ -27,8 +27,18 @@ RANDOM_MOVES = 5
 """Anderson et al. 2018: a random heading, then five forward moves."""
 
 
-def follow(follower: Follower, eyes: Eyes, split: Split, max_steps: int, batch: int = 128) -> Predictions:
-    """The follower's greedy routes for every episode of a split, in eval mode without gradients."""
+def follow(
+    follower: Follower,
+    eyes: Eyes,
+    split: Split,
+    max_steps: int,
+    batch: int = 128,
+    done: Callable[[int], object] = lambda episodes: None,
+) -> Predictions:
+    """The follower's greedy routes for every episode of a split, in eval mode without gradients.
+
+    `done` is told of the number of episodes after each batch.
+    """
     was_training = follower.training
     follower.eval()
     order = torch.argsort(split.lengths, stable=True)  # texts of like length together: less padding
@@ -41,6 +51,7 @@ def follow(follower: Follower, eyes: Eyes, split: Split, max_steps: int, batch: 
             choice = Choice(torch.zeros(len(index), dtype=torch.bool, device=device), greedy=True)
             trajectory = rollout(follower, eyes, split.tables, episodes, recurrent, choice, max_steps)
             found |= poses(trajectory, index.tolist(), split.world)
+            done(len(index))
     follower.train(was_training)
     return {e.instr_id: found[e.instr_id] for e in split.world.episodes}
 
@@ -58,10 +69,18 @@ def poses(trajectory: Trajectory, episodes: Sequence[int], world: World) -> Pred
     return found
 
 
-def score(predictions: Mapping[str, Sequence[Pose]], world: World) -> tuple[dict[str, float], dict[str, dict]]:
+def score(
+    predictions: Mapping[str, Sequence[Pose]],
+    world: World,
+    *,
+    spl_by: SplBy = "shortest",
+    collapse_repeats: bool = True,
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Mean metrics and those of each instruction; see `envs.metrics.score_predictions`."""
     paths = {instr_id: [pose[0] for pose in route] for instr_id, route in predictions.items()}
-    return score_predictions(world.episodes, paths, world.scenes, world.geodesics)
+    return score_predictions(
+        world.episodes, paths, world.scenes, world.geodesics, spl_by=spl_by, collapse_repeats=collapse_repeats
+    )
 
 
 def shortest_policy(world: World, seed: int) -> Predictions:

@@ -76,9 +76,7 @@ class FollowerObjective(Objective):
             return {"loss": loss.sum, "weight": loss.weight, **_report(trajectory, torch.ones_like(forced))}
         imitation = imitation_loss(trajectory, forced)
         value, open_value = self.follower.critic(trajectory.hidden).squeeze(1), self._value(trajectory.open_hidden)
-        policy = actor_critic_loss(
-            trajectory, value.float(), open_value, ~forced, config.gamma, config.entropy_weight
-        )
+        policy = actor_critic_loss(trajectory, value.float(), open_value, ~forced, config.gamma, config.entropy_weight)
         return {
             "loss": {"imitation": imitation.sum * config.imitation_weight, "a2c": policy.sum},
             "weight": {"imitation": imitation.weight, "a2c": policy.weight},
@@ -111,7 +109,7 @@ class FollowerObjective(Objective):
 
     def evaluate(self) -> dict[str, float]:
         """Greedy routes on every judged split."""
-        metrics = {}
+        metrics: dict[str, float] = {}
         for name, split in self.judged.items():
             means, _ = score(follow(self.follower, self.eyes, split, self.config.max_steps), split.world)
             metrics |= {f"{name}/{key}": value for key, value in means.items()}

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
-from agent.config import PRESETS, TrainConfig
-from agent.data import Split, default_data, existing_splits, load_eyes, load_splits, load_worlds
+from agent.config import NO_FEATURES, PRESETS, TrainConfig
+from agent.data import Split, chosen_data, existing_splits, load_eyes, load_splits, load_worlds
 from agent.evaluation import follow, score
 from agent.follower import Follower, FollowerSizes
+from agent.loading import run_config
 from agent.objectives import FollowerObjective
 from agent.pictures import save_routes
-from agent.report import metrics_table
+from agent.report import metrics_table, print_error
 from clip_core.optim import build_optimizer
 from clip_core.runtime import Runtime, start_runtime
 from clip_core.tokenizer import WordTokenizer, build_vocabulary, write_vocabulary
@@ -27,13 +27,13 @@ from clip_core.trainer import fit
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, build the parts, connect them, train, show what came out."""
-    config = parse(sys.argv[1:] if argv is None else list(argv))
     console = Console()
     try:
+        config = parse(sys.argv[1:] if argv is None else list(argv))
         with start_runtime(config.device, config.trainer.precision, config.trainer.seed) as runtime:
             train(config, runtime, console)
     except ValueError as error:
-        console.print(f"[red]error:[/] {error}", highlight=False, markup=True)
+        print_error(error)
         return 2
     return 0
 
@@ -44,16 +44,14 @@ def parse(argv: list[str]) -> TrainConfig:
     early.add_argument("--env", default="r2r")
     env = early.parse_known_args(argv)[0].env
     preset = PRESETS.get(env, PRESETS["r2r"])()
-    return tyro.cli(TrainConfig, args=argv, default=preset, prog="python -m agent.train", config=(tyro.conf.OmitArgPrefixes,))
+    return tyro.cli(
+        TrainConfig, args=argv, default=preset, prog="python -m agent.train", config=(tyro.conf.OmitArgPrefixes,)
+    )
 
 
 def train(config: TrainConfig, runtime: Runtime, console: Console) -> None:
     """The whole job of the command on one rank."""
-    data = config.data
-    if data is None:
-        data = default_data()
-        if runtime.is_main:
-            console.print(f"no --data given: using {data} (from CLIPNAV_DATA)", highlight=False)
+    data = chosen_data(config.data, console if runtime.is_main else None)
     judged = existing_splits(data, config.env, config.eval_splits)
     worlds = load_worlds(
         data,
@@ -86,23 +84,10 @@ def train(config: TrainConfig, runtime: Runtime, console: Console) -> None:
         follower, eyes, train_split, splits, config.follower, config.trainer.seed, runtime.rank, runtime.world
     )
     optimizers = {"rmsprop": build_optimizer("rmsprop", objective.parameter_groups())}
-    record = run_config(config, sizes, tokenizer, origin)
+    record = run_config(config.env, config.follower, sizes, tokenizer, origin)
     fit(objective, optimizers, {}, config.trainer, runtime, config.out, record, config.resume)
     if runtime.is_main:
         finish(config, objective, splits, tokenizer, console)
-
-
-def run_config(
-    config: TrainConfig, sizes: FollowerSizes, tokenizer: WordTokenizer, origin: dict[str, Any] | None
-) -> dict[str, Any]:
-    """What a checkpoint must hold to be evaluated anywhere."""
-    return {
-        "env": config.env,
-        "follower": dataclasses.asdict(config.follower),
-        "sizes": dataclasses.asdict(sizes),
-        "vocabulary": list(tokenizer.vocabulary),
-        "features": origin,
-    }
 
 
 def describe(
@@ -111,18 +96,26 @@ def describe(
     """One look at what is about to run."""
     scans = len({e.scan for e in train.world.episodes})
     parameters = sum(p.numel() for p in follower.parameters())
-    eyes = "blind (no image features: route geometry and language alone)" if config.features == "none" else config.features
+    eyes = (
+        "blind (no image features: route geometry and language alone)"
+        if config.features == NO_FEATURES
+        else escape(config.features)
+    )
     console.print(
         f"[bold]follower[/] on {config.env}: {len(train.world.episodes):,} instructions in {scans} buildings, "
         f"evaluated on {', '.join(judged) or 'nothing (no such split in the data folder)'}\n"
         f"features: {eyes}; {parameters / 1e6:.1f} M parameters on {runtime.device}, {config.trainer.steps:,} steps, "
-        f"run folder {config.out}",
+        f"run folder {escape(str(config.out))}",
         highlight=False,
     )
 
 
 def finish(
-    config: TrainConfig, objective: FollowerObjective, judged: dict[str, Split], tokenizer: WordTokenizer, console: Console
+    config: TrainConfig,
+    objective: FollowerObjective,
+    judged: dict[str, Split],
+    tokenizer: WordTokenizer,
+    console: Console,
 ) -> None:
     """Vocabulary, route pictures and the table of the last weights."""
     out = Path(config.out)
@@ -134,7 +127,7 @@ def finish(
         save_routes(out / f"routes_{name}.png", split.world, predictions)
     if rows:
         console.print(metrics_table(f"{out} after {config.trainer.steps:,} steps", rows))
-    console.print(f"checkpoints, log.jsonl, curves.png and route pictures are in {out}", highlight=False)
+    console.print(f"checkpoints, log.jsonl, curves.png and route pictures are in {out}", highlight=False, markup=False)
 
 
 if __name__ == "__main__":
