@@ -81,7 +81,7 @@ class TrainConfig:
 
     Example: python -m agent.train --env r2r --data R2R --connectivity CONNECTIVITY --features none --out runs/blind
 
-    Writes into --out: log.jsonl, curves.png, last and best checkpoint, routes.png (sample routes), vocab.txt.
+    Writes into --out: log.jsonl, curves.png, last and best checkpoint, routes_SPLIT.png (sample routes), vocab.txt.
     A killed run goes on with the same command and --resume.
     """
 
@@ -93,6 +93,8 @@ class TrainConfig:
     """Folder of the navigation graphs. Default: connectivity/ in the data folder or beside it."""
     features: str = NO_FEATURES
     """Feature store (a folder of `python -m precompute`), or none: a blind agent of route geometry and language."""
+    vocabulary: Path | None = None
+    """Words of the tokenizer, one a line, as R2R-EnvDrop's train_vocab.txt. Default: counted in the train split."""
     out: Path = Path("runs/follower")
     """Run folder."""
     resume: bool = False

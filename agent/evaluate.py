@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from agent.config import NO_FEATURES, EvaluateConfig
 from agent.data import chosen_data, load_splits, load_worlds
 from agent.evaluation import POLICIES, Predictions, follow, score
-from agent.loading import load_trained, trained_eyes
+from agent.loading import check_unseen, load_trained, trained_eyes
 from agent.pictures import save_routes
 from agent.report import metrics_table, print_error
 from clip_core.checkpoint import find_checkpoint
@@ -125,6 +125,7 @@ def predict_follower(
     assert config.checkpoint is not None
     trained = load_trained(config.checkpoint, runtime.device)
     world = read_world(config, data, order=trained.config.candidate_order, elevation_base=trained.config.elevation_base)
+    check_unseen(trained, config.split, world)
     split = load_splits({config.split: world}, trained.tokenizer, runtime.device)[config.split]
     eyes = trained_eyes(trained, config.features, world, runtime.device)
     with progress(console) as bar, runtime.autocast():

@@ -65,23 +65,27 @@ class Sight(NamedTuple):
     mask: Tensor
 
 
+class Decoder(nn.Module):
+    """The weights of a decision; what is done with them stands in `Folded.step`."""
+
+    def __init__(self, sizes: FollowerSizes) -> None:
+        super().__init__()
+        size = sizes.feature + sizes.angle
+        self.action = nn.Linear(sizes.angle, sizes.action)
+        self.lstm = nn.LSTMCell(sizes.action + size, sizes.hidden)
+        self.view_attention = SoftDotAttention(sizes.hidden, size, tilde=False)
+        self.text_attention = SoftDotAttention(sizes.hidden, sizes.hidden)
+        self.candidate_attention = SoftDotAttention(sizes.hidden, size, tilde=False)
+
+
 class Follower(nn.Module):
     """Encoder and attention decoder; `critic` estimates the value of a decoder state for A2C."""
 
     def __init__(self, sizes: FollowerSizes) -> None:
         super().__init__()
         self.sizes = sizes
-        size = sizes.feature + sizes.angle
         self.encoder = LSTMEncoder(sizes.words, sizes.word, sizes.hidden, sizes.dropout)
-        self.decoder = nn.ModuleDict(
-            {
-                "action": nn.Linear(sizes.angle, sizes.action),
-                "lstm": nn.LSTMCell(sizes.action + size, sizes.hidden),
-                "view_attention": SoftDotAttention(sizes.hidden, size, tilde=False),
-                "text_attention": SoftDotAttention(sizes.hidden, sizes.hidden),
-                "candidate_attention": SoftDotAttention(sizes.hidden, size, tilde=False),
-            }
-        )
+        self.decoder = Decoder(sizes)
         self.critic = nn.Sequential(
             nn.Linear(sizes.hidden, sizes.hidden), nn.ReLU(), Dropout(sizes.dropout), nn.Linear(sizes.hidden, 1)
         )
@@ -106,21 +110,20 @@ class Folded:
     def __init__(self, follower: Follower) -> None:
         sizes, parts = follower.sizes, follower.decoder
         self.follower, self.feature = follower, sizes.feature
-        lstm, action, text = parts["lstm"], parts["action"], parts["text_attention"]
-        assert isinstance(lstm, nn.LSTMCell)
+        lstm, action, text = parts.lstm, parts.action, parts.text_attention
+        assert text.linear_out is not None
         action_end = sizes.action + sizes.feature
         weight = torch.cat(
             [lstm.weight_ih[:, :action_end], _sum_tiles(lstm.weight_ih[:, action_end:], 1), lstm.weight_hh], 1
         )
         self.gates = DeferredLinear(weight, lstm.bias_ih + lstm.bias_hh)
         self.action = DeferredLinear(_sum_tiles(action.weight, 1), action.bias)
-        self.view_query = self._query(parts["view_attention"])
-        self.candidate_query = self._query(parts["candidate_attention"])
+        self.view_query = self._query(parts.view_attention)
+        self.candidate_query = self._query(parts.candidate_attention)
         self.text_query = DeferredLinear(text.linear_in.weight)
         self.tilde = DeferredLinear(text.linear_out.weight)
 
-    def _query(self, attention: nn.Module) -> DeferredLinear:
-        assert isinstance(attention, SoftDotAttention)
+    def _query(self, attention: SoftDotAttention) -> DeferredLinear:
         weight = attention.linear_in.weight
         return DeferredLinear(torch.cat([weight[: self.feature], _sum_tiles(weight[self.feature :], 0)], 0))
 

@@ -24,16 +24,23 @@ PREFIX = "follower."
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A follower as it was trained. `origin`: the features that it saw (`FeatureStore.origin`), None if blind."""
+    """A follower as it was trained. `origin`: the features that it saw (`FeatureStore.origin`), None if blind;
+    `scans`: the buildings that it was trained in."""
 
     follower: Follower
     tokenizer: WordTokenizer
     config: FollowerConfig
     origin: Mapping[str, Any] | None
+    scans: frozenset[str]
 
 
 def run_config(
-    env: str, config: FollowerConfig, sizes: FollowerSizes, tokenizer: WordTokenizer, origin: dict[str, Any] | None
+    env: str,
+    config: FollowerConfig,
+    sizes: FollowerSizes,
+    tokenizer: WordTokenizer,
+    origin: dict[str, Any] | None,
+    scans: list[str],
 ) -> dict[str, Any]:
     """What a checkpoint must hold to be evaluated anywhere."""
     return {
@@ -42,7 +49,18 @@ def run_config(
         "sizes": dataclasses.asdict(sizes),
         "vocabulary": list(tokenizer.vocabulary),
         "features": origin,
+        "train_scans": scans,
     }
+
+
+def check_unseen(trained: Trained, split: str, world: World) -> None:
+    """ValueError if a split that is called unseen holds buildings that the follower was trained in."""
+    shared = sorted(trained.scans & {e.scan for e in world.episodes})
+    if "unseen" in split and shared:
+        raise ValueError(
+            f"the follower was trained in {len(shared)} of the buildings of {split} (first: {shared[0]}); expected none: a "
+            "result there would be none on unseen buildings. Name the data folder that it was trained on"
+        )
 
 
 def load_trained(checkpoint: Path, device: torch.device) -> Trained:
@@ -56,13 +74,13 @@ def load_trained(checkpoint: Path, device: torch.device) -> Trained:
         tokenizer = WordTokenizer(record["vocabulary"], config.max_words)
         follower = Follower(sizes)
         follower.load_state_dict(state)
-        origin = record["features"]
+        origin, scans = record["features"], frozenset(record["train_scans"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(
             f"{checkpoint} is not of this version's follower ({error}); expected a run of python -m agent.train: "
             "use the version that wrote it, or train anew"
         ) from None
-    return Trained(follower.to(device).eval(), tokenizer, config, origin)
+    return Trained(follower.to(device).eval(), tokenizer, config, origin, scans)
 
 
 def trained_eyes(trained: Trained, features: str, world: World, device: torch.device) -> Eyes:

@@ -21,6 +21,10 @@ class Eyes(nn.Module):
     world; None for the blind follower, which then moves no zero-filled table around.
     """
 
+    angles: Tensor
+    table: Tensor | None
+    store_row: Tensor | None
+
     def __init__(self, table: Tensor | None = None, store_row: Tensor | None = None) -> None:
         super().__init__()
         self.register_buffer("angles", torch.from_numpy(view_angle_features(4)), persistent=False)
@@ -35,9 +39,11 @@ class Eyes(nn.Module):
         used = mask[:, 1:].unsqueeze(2)
         heading, elevation = observation["candidate_heading"], observation["candidate_elevation"]
         candidate_angles = _with_stop(angle_numbers(heading, elevation) * used)
-        own = angle_numbers(view % HEADINGS * STEP_RAD, (torch.div(view, HEADINGS, rounding_mode="floor") - 1) * STEP_RAD)
+        own = angle_numbers(
+            view % HEADINGS * STEP_RAD, (torch.div(view, HEADINGS, rounding_mode="floor") - 1) * STEP_RAD
+        )
         views = candidates = None
-        if self.table is not None:
+        if self.table is not None and self.store_row is not None:
             rows = self.store_row.index_select(0, observation["viewpoint"])
             views = self.table.index_select(0, rows).float()
             flat = torch.arange(len(rows), device=rows.device)[:, None] * VIEWS + observation["candidate_view"]
@@ -54,5 +60,3 @@ def angle_numbers(heading_rad: Tensor, elevation_rad: Tensor) -> Tensor:
 def _with_stop(items_BKD: Tensor) -> Tensor:
     """One more, zero row: room for the stop action."""
     return nn.functional.pad(items_BKD, (0, 0, 0, 1))
-
-

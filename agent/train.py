@@ -21,8 +21,9 @@ from agent.pictures import save_routes
 from agent.report import metrics_table, print_error
 from clip_core.optim import build_optimizer
 from clip_core.runtime import Runtime, start_runtime
-from clip_core.tokenizer import WordTokenizer, build_vocabulary, write_vocabulary
+from clip_core.tokenizer import WordTokenizer, build_vocabulary, read_vocabulary, write_vocabulary
 from clip_core.trainer import fit
+from envs.tables import World
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,10 +62,7 @@ def train(config: TrainConfig, runtime: Runtime, console: Console) -> None:
         order=config.follower.candidate_order,
         elevation_base=config.follower.elevation_base,
     )
-    tokenizer = WordTokenizer(
-        build_vocabulary((e.instruction for e in worlds["train"].episodes), config.follower.min_word_count),
-        config.follower.max_words,
-    )
+    tokenizer = make_tokenizer(config, worlds["train"])
     splits = load_splits(worlds, tokenizer, runtime.device)
     eyes, feature_size, origin = load_eyes(config.features, worlds["train"], runtime.device)
     sizes = FollowerSizes(
@@ -84,10 +82,20 @@ def train(config: TrainConfig, runtime: Runtime, console: Console) -> None:
         follower, eyes, train_split, splits, config.follower, config.trainer.seed, runtime.rank, runtime.world
     )
     optimizers = {"rmsprop": build_optimizer("rmsprop", objective.parameter_groups())}
-    record = run_config(config.env, config.follower, sizes, tokenizer, origin)
+    scans = sorted({e.scan for e in train_split.world.episodes})
+    record = run_config(config.env, config.follower, sizes, tokenizer, origin, scans)
     fit(objective, optimizers, {}, config.trainer, runtime, config.out, record, config.resume)
     if runtime.is_main:
         finish(config, objective, splits, tokenizer, console)
+
+
+def make_tokenizer(config: TrainConfig, world: World) -> WordTokenizer:
+    """The tokenizer of the vocabulary given, or of the words of the train split."""
+    if config.vocabulary is not None:
+        words = read_vocabulary(config.vocabulary)
+    else:
+        words = build_vocabulary((e.instruction for e in world.episodes), config.follower.min_word_count)
+    return WordTokenizer(words, config.follower.max_words)
 
 
 def describe(

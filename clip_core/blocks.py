@@ -83,15 +83,9 @@ class LSTMEncoder(nn.Module):
     def forward(self, ids_BL: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         pack = Packing(lengths_B, ids_BL.device)
         words_PI = self.drop(self.embedding(ids_BL.flatten().index_select(0, pack.place(ids_BL.shape[1]))))
-        lstm = self.lstm
-        mirrored_PI = Mirror.apply(words_PI, pack.mirror)
-        gates_SPG = torch.stack(
-            [
-                F.linear(words_PI, lstm.weight_ih_l0, lstm.bias_ih_l0 + lstm.bias_hh_l0),
-                F.linear(mirrored_PI, lstm.weight_ih_l0_reverse, lstm.bias_ih_l0_reverse + lstm.bias_hh_l0_reverse),
-            ]
-        )
-        weight_SHG = torch.stack([lstm.weight_hh_l0.T, lstm.weight_hh_l0_reverse.T])
+        directions = (words_PI, ""), (Mirror.apply(words_PI, pack.mirror), "_reverse")
+        gates_SPG = torch.stack([self._input_gates(words, suffix) for words, suffix in directions])
+        weight_SHG = torch.stack([self._weight("weight_hh", suffix).T for _, suffix in directions])
         hidden_SPH, cell_SPH = PackedLSTM.apply(gates_SPG, weight_SHG, pack.sizes)
         output_PH = self.drop(torch.cat([hidden_SPH[0], Mirror.apply(hidden_SPH[1], pack.mirror)], 1))
         context = output_PH.new_zeros(ids_BL.shape[0] * len(pack.sizes), output_PH.shape[1])
@@ -99,6 +93,14 @@ class LSTMEncoder(nn.Module):
         # R2R-EnvDrop joins the last states with the backward direction first.
         h_BH, c_BH = (torch.cat([x[1, pack.last], x[0, pack.last]], 1) for x in (hidden_SPH, cell_SPH))
         return context, torch.tanh(self.to_decoder(h_BH)), c_BH
+
+    def _input_gates(self, words_PI: Tensor, suffix: str) -> Tensor:
+        """[P, G] the share of the gates that comes from the words, with all biases."""
+        bias = self._weight("bias_ih", suffix) + self._weight("bias_hh", suffix)
+        return F.linear(words_PI, self._weight("weight_ih", suffix), bias)
+
+    def _weight(self, name: str, suffix: str) -> Tensor:
+        return self.lstm.get_parameter(f"{name}_l0{suffix}")
 
 
 class Packing:

@@ -225,7 +225,8 @@ def check_config(checkpoint: Checkpoint, expected: dict[str, Any], free: Collect
     wanted = _flat(json.loads(json.dumps(expected)))
     absent = "(absent)"
     lines = [
-        f"  {name.removeprefix('config.')}: found {found.get(name, absent)!r}, expected {wanted.get(name, absent)!r}"
+        f"  {name.removeprefix('config.')}: found {_short(found.get(name, absent))}, "
+        f"expected {_short(wanted.get(name, absent))}"
         for name in sorted(found.keys() | wanted.keys())
         if name.rsplit(".", 1)[-1] not in free and found.get(name, absent) != wanted.get(name, absent)
     ]
@@ -234,6 +235,12 @@ def check_config(checkpoint: Checkpoint, expected: dict[str, Any], free: Collect
             f"{checkpoint.path} is of another config:\n" + "\n".join(lines) + "\n"
             "Resume with the flags it was started with, or start anew with another --out"
         )
+
+
+def _short(value: Any) -> str:
+    """A value on one line; long lists (a vocabulary) by their ends, which is where most differ."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:50]} ... {text[-50:]} ({len(value)} items)"
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

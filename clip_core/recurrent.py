@@ -179,7 +179,12 @@ def cell_forward(gates: Tensor, cell: Tensor | None, new_cell: Tensor, squashed:
 
 
 def cell_backward(
-    hidden_gradient: Tensor, cell_gradient: Tensor | None, gates: Tensor, cell: Tensor | None, squashed: Tensor, out: Tensor
+    hidden_gradient: Tensor,
+    cell_gradient: Tensor | None,
+    gates: Tensor,
+    cell: Tensor | None,
+    squashed: Tensor,
+    out: Tensor,
 ) -> Tensor:
     """Fills the gradient of the gates before their nonlinearities [..., G]; returns that of the cell state before."""
     size = squashed.shape[-1]
@@ -234,7 +239,11 @@ class PackedLSTM(Function):
             if before.stop:
                 torch.baddbmm(active[:, now], hidden[:, earlier], weight, out=active[:, now])
             cell_forward(
-                active[:, now], cell[:, earlier] if before.stop else None, cell[:, now], squashed[:, now], hidden[:, now]
+                active[:, now],
+                cell[:, earlier] if before.stop else None,
+                cell[:, now],
+                squashed[:, now],
+                hidden[:, now],
             )
             before, start = now, now.stop
         ctx.save_for_backward(active, weight, hidden, cell, squashed)
@@ -247,13 +256,14 @@ class PackedLSTM(Function):
         active, weight, hidden, cell, squashed = ctx.saved_tensors
         out, earlier_hidden = torch.empty_like(active), torch.zeros_like(hidden)
         weight_back = weight.transpose(1, 2)
-        later_hidden = later_cell = None
+        later_hidden: Tensor | None = None
+        later_cell: Tensor | None = None
         stop = active.shape[1]
         for t in reversed(range(len(ctx.sizes))):
             size = ctx.sizes[t]
             now = slice(stop - size, stop)
             down_hidden, down_cell = hidden_gradient[:, now].clone(), cell_gradient[:, now].clone()
-            if later_hidden is not None:
+            if later_hidden is not None and later_cell is not None:
                 down_hidden[:, : later_hidden.shape[1]] += later_hidden
                 down_cell[:, : later_hidden.shape[1]] += later_cell
             start = now.start - ctx.sizes[t - 1] if t else 0

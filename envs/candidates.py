@@ -138,7 +138,8 @@ def angle_feature(heading_rad: np.ndarray, elevation_rad: np.ndarray, size: int 
 def view_angle_features(size: int = 128, elevation_base: str = "horizon") -> np.ndarray:
     """[36 (base view), 36 (view), size]: the angle feature of each view as seen from an agent in a base view.
 
-    `elevation_base`: "horizon" (R2R-EnvDrop, HAMT) or "view" (DUET subtracts the agent's own elevation).
+    `elevation_base`: "horizon" (R2R-EnvDrop, HAMT, and VLN-DUET's environment of R2R) or "view", which subtracts the
+    agent's own elevation (`minus_elevation` in VLN-DUET's code, off by default there).
     """
     view = np.arange(VIEWS)
     heading = (view[None] % HEADINGS - view[:, None] % HEADINGS) * STEP_RAD

@@ -36,11 +36,14 @@ class NavState(NamedTuple):
 
 
 def draw_episode(seed: Array, draws: Array, episodes: int) -> Array:
-    """The episode of the draws-th reset under a seed: a hash (Wellons' lowbias32), the same for int and array."""
+    """The episode of the draws-th reset under a seed, the same for int and array.
+
+    A hash of 32 bits (Wellons' lowbias32), brought to the range by a product: quicker than a remainder.
+    """
     x = (seed * 0x9E3779B1 + draws * 0x85EBCA6B + 0x6A09E667) & MASK_32
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & MASK_32
     x = ((x ^ (x >> 15)) * 0x846CA68B) & MASK_32
-    return (x ^ (x >> 16)) % episodes
+    return ((x ^ (x >> 16)) * episodes) >> 32
 
 
 def begin(tables: NavTables, seed: Array, draws: Array, episode: Array) -> NavState:
@@ -110,9 +113,10 @@ def observe(tables: NavTables, state: NavState) -> dict[str, Array]:
     """
     xp: Any = array_namespace(state.viewpoint)
     viewpoint, view = state.viewpoint, state.view
-    by_heading = viewpoint * HEADINGS + view % HEADINGS
+    elevation_row = view // HEADINGS
+    by_heading = viewpoint * HEADINGS + (view - elevation_row * HEADINGS)  # quicker than view % HEADINGS
     bases = tables.relative_elevation_rad.shape[0] // tables.neighbour.shape[0]
-    by_elevation = viewpoint if bases == 1 else viewpoint * bases + view // HEADINGS
+    by_elevation = viewpoint if bases == 1 else viewpoint * bases + elevation_row
     return {
         "episode": state.episode,
         "viewpoint": viewpoint,

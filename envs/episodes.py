@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from envs.scenes import Scene
 
@@ -90,7 +93,7 @@ def check_routes(file: Path, episodes: list[Episode], scenes: Mapping[str, Scene
             rows = [scene.number(viewpoint) for viewpoint in episode.path]
         except ValueError as error:
             raise ValueError(f"{file}: episode {episode.instr_id}: {error}") from None
-        for i, (a, b) in enumerate(zip(rows, rows[1:], strict=False)):
+        for i, (a, b) in enumerate(pairwise(rows)):
             if a != b and not scene.adjacency[a, b]:
                 raise ValueError(
                     f"{file}: episode {episode.instr_id}: step {i} of its path goes from {episode.path[i]} to "
@@ -118,12 +121,8 @@ def _load_r2r(file: Path) -> Iterator[Episode]:
         raise ValueError(f"{file}: expected a list of routes, found {type(items).__name__}; {HELP}")
     has_goal = not file.stem.endswith("_test")
     for i, item in enumerate(items):
-        absent = [field for field in R2R_FIELDS if field not in item]
-        if absent:
-            raise ValueError(f"{file}: route {i} lacks {', '.join(absent)}; expected {', '.join(R2R_FIELDS)}; {HELP}")
+        _check_route_item(file, i, item)
         path = tuple(item["path"])
-        if not path:
-            raise ValueError(f"{file}: route {i} (path_id {item['path_id']}) has an empty path; {HELP}")
         for j, instruction in enumerate(item["instructions"]):
             instr_id = f"{item['path_id']}_{j}"
             if not isinstance(instruction, str) or not instruction.strip():
@@ -138,6 +137,20 @@ def _load_r2r(file: Path) -> Iterator[Episode]:
                 distance_m=item.get("distance"),
                 has_goal=has_goal,
             )
+
+
+def _check_route_item(file: Path, i: int, item: Any) -> None:
+    absent = [field for field in R2R_FIELDS if not isinstance(item, dict) or field not in item]
+    if absent:
+        raise ValueError(f"{file}: route {i} lacks {', '.join(absent)}; expected {', '.join(R2R_FIELDS)}; {HELP}")
+    name = f"{file}: route {i} (path_id {item['path_id']})"
+    path, heading, instructions = item["path"], item["heading"], item["instructions"]
+    if not isinstance(path, list) or not path or not all(isinstance(viewpoint, str) for viewpoint in path):
+        raise ValueError(f"{name} has the path {path!r}; expected a list of viewpoint ids, the start at least; {HELP}")
+    if not isinstance(heading, int | float) or not math.isfinite(heading):
+        raise ValueError(f"{name} has the heading {heading!r}; expected a finite number, radians; {HELP}")
+    if not isinstance(instructions, list) or not instructions:
+        raise ValueError(f"{name} has the instructions {instructions!r}; expected a list of at least one text; {HELP}")
 
 
 LOADERS: Mapping[str, Callable[[Path], Iterator[Episode]]] = {"r2r": _load_r2r}

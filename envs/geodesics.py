@@ -25,7 +25,9 @@ class Geodesics:
 
 def geodesics(scene: Scene) -> Geodesics:
     """Dijkstra from every viewpoint (the originals use networkx.all_pairs_dijkstra_path)."""
-    distance_m, predecessor = dijkstra(csr_array(scene.edge_length_m), directed=False, return_predecessors=True)
+    edges = np.nonzero(scene.adjacency)  # not from the dense lengths: viewpoints at one place have edges of length 0
+    graph = csr_array((scene.edge_length_m[edges], edges), shape=scene.adjacency.shape)
+    distance_m, predecessor = dijkstra(graph, directed=False, return_predecessors=True)
     next_hop = np.ascontiguousarray(predecessor.T).astype(np.int32)
     next_hop[next_hop < 0] = -1
     np.fill_diagonal(next_hop, np.arange(len(next_hop), dtype=np.int32))

@@ -5,7 +5,7 @@ Legend: B environments, K candidates, D feature size, A angle feature size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,11 @@ MAX_STEPS = 35
 """R2R-EnvDrop: `maxAction`."""
 
 HEADING_LIMIT_RAD = np.float32(2 * np.pi)
+FEATURE_LIMIT = np.finfo(np.float32).max
+"""Any finite number: Gymnasium's checker warns of infinite bounds."""
+
 SEED_LIMIT = 2**31
+NOT_STARTED = "step before the first reset; expected an episode to be under way: call reset() first"
 
 
 def observation_space(tables: NavTables, episodes: int) -> spaces.Dict:
@@ -93,13 +97,12 @@ class NavVectorEnv(gym.vector.VectorEnv):
     ) -> tuple[dict[str, Array], dict[str, Any]]:
         """Start new episodes in all (or the masked) environments."""
         options = options or {}
-        xp: Any = array_namespace(self.tables.count)
         if seed is not None or self.state is None:
             seeds, draws = self._seeds(seed), self._like(np.zeros(self.num_envs, np.int64))
         else:
             seeds, draws = self.state.seed, self.state.draws
         if options.get("episodes") is not None:
-            episode = self._like(options["episodes"])
+            episode = self._chosen(options["episodes"])
         else:
             episode = draw_episode(seeds, draws, len(self.world.episodes))
             draws = draws + 1
@@ -108,14 +111,13 @@ class NavVectorEnv(gym.vector.VectorEnv):
         if mask is not None:
             if self.state is None:
                 raise ValueError("reset with a reset_mask before the first whole reset; call reset() once without it")
-            fresh = dynamics.where(xp.asarray(mask), fresh, self.state)
+            fresh = dynamics.where(self._like(mask) != 0, fresh, self.state)
         self.state = fresh
         return dynamics.observe(self.tables, fresh), {}
 
     def step(self, actions: Array) -> tuple[dict[str, Array], Array, Array, Array, dict[str, Any]]:
         """Observation, reward [B] float32, terminated [B], truncated [B], info. Nothing here waits for a device."""
-        assert self.state is not None, "call reset() first"
-        before = self.state
+        before = self._started()
         state, reward, terminated, truncated = dynamics.move(self.tables, before, actions, self.max_steps)
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
             episode = draw_episode(before.seed, before.draws, len(self.world.episodes))
@@ -127,9 +129,8 @@ class NavVectorEnv(gym.vector.VectorEnv):
 
     def sample_actions(self, uniform: Array) -> Array:
         """[B] valid actions from [B] uniform numbers in [0, 1): candidates and stop, all equally likely."""
-        assert self.state is not None, "call reset() first"
         xp: Any = array_namespace(uniform)
-        count = xp.take(self.tables.count, self.state.viewpoint, axis=0)
+        count = xp.take(self.tables.count, self._started().viewpoint, axis=0)
         return xp.astype(uniform * xp.astype(count + 1, uniform.dtype), xp.int64)
 
     def render(self) -> tuple[np.ndarray, ...] | None:
@@ -138,15 +139,32 @@ class NavVectorEnv(gym.vector.VectorEnv):
             return None
         # Fetches three columns to the host: pictures are for people.
         columns = [np.asarray(a.tolist()) for a in (self.state.episode, self.state.viewpoint, self.state.view)]
-        return tuple(draw_state(self.world, *map(int, row)) for row in zip(*columns, strict=True))
+        return tuple(draw_state(self.world, int(e), int(r), int(v)) for e, r, v in zip(*columns, strict=True))
+
+    def _started(self) -> dynamics.NavState:
+        if self.state is None:
+            raise ValueError(NOT_STARTED)
+        return self.state
 
     def _seeds(self, seed: int | list[int] | None) -> Array:
         if seed is None:
             seed = int(self.np_random.integers(SEED_LIMIT))
-        if isinstance(seed, int):
-            self._np_random, self._np_random_seed = gym.utils.seeding.np_random(seed)
-            seed = [seed + i for i in range(self.num_envs)]
+        if not isinstance(seed, Sequence):
+            self._np_random, self._np_random_seed = gym.utils.seeding.np_random(int(seed))
+            seed = [int(seed) + i for i in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"found {len(seed)} seeds; expected one number, or one for each of {self.num_envs}")
         return self._like(np.asarray(seed, np.int64) % SEED_LIMIT)
+
+    def _chosen(self, episodes: Any) -> Array:
+        xp: Any = array_namespace(self.tables.count)
+        episode, limit = self._like(episodes), len(self.world.episodes)
+        if tuple(episode.shape) != (self.num_envs,):
+            raise ValueError(f"episodes have shape {tuple(episode.shape)}; expected one for each of {self.num_envs}")
+        # Waits for the device: a wrong index would be an endless search for the user there.
+        if bool(xp.any((episode < 0) | (episode >= limit))):
+            raise ValueError(f"an episode index lies outside 0 .. {limit - 1}: the split has {limit} episodes")
+        return episode
 
     def _like(self, values: Any) -> Array:
         """Integers as an array of the tables' library and device."""
@@ -162,7 +180,8 @@ class NavEnv(gym.Env):
 
     Observation: that of `envs.dynamics.observe` without the batch dimension. With `features` ([R, 36, D] by viewpoint
     row) also what the originals feed their agents: `features` [36, D + A] and `candidate_features` [K + 1, D + A]
-    (zeros for stop), the angle feature of size A (`angle_feature_size`, 128 or 4) appended.
+    (zeros for stop), the angle feature of size A (`angle_feature_size`, 128 or 4) appended; that of the views counts
+    from the horizon under both elevation bases.
     Info: instr_id, scan, viewpoint id, instruction.
     """
 
@@ -191,11 +210,13 @@ class NavEnv(gym.Env):
         self.observation_space = observation_space(self.world.tables, len(self.world.episodes))
         if features is not None:
             if features.ndim != 3 or features.shape[:2] != (rows, VIEWS):
-                raise ValueError(f"features have shape {features.shape}; expected ({rows}, {VIEWS}, D): one row per viewpoint")
+                raise ValueError(
+                    f"features have shape {features.shape}; expected ({rows}, {VIEWS}, D): one row per viewpoint"
+                )
             self._view_angles = view_angle_features(angle_feature_size)
             for name, n in (("features", VIEWS), ("candidate_features", self.slots + 1)):
                 shape = (n, features.shape[2] + angle_feature_size)
-                self.observation_space[name] = spaces.Box(-np.inf, np.inf, shape, np.float32)
+                self.observation_space[name] = spaces.Box(-FEATURE_LIMIT, FEATURE_LIMIT, shape, np.float32)
         self.draws = 0
 
     def reset(
@@ -208,6 +229,9 @@ class NavEnv(gym.Env):
             self.draws = 0
         if options and options.get("episode") is not None:
             self.episode_index = int(options["episode"])
+            if not 0 <= self.episode_index < len(self.world.episodes):
+                limit = len(self.world.episodes)
+                raise ValueError(f"episode {self.episode_index} lies outside 0 .. {limit - 1}: the split has {limit}")
         else:
             self.episode_index = draw_episode(self.sequence_seed, self.draws, len(self.world.episodes))
             self.draws += 1
@@ -221,12 +245,15 @@ class NavEnv(gym.Env):
 
     def step(self, action: int) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Move to candidate `action`, or stop where there is none of that number."""
+        if not hasattr(self, "episode"):
+            raise ValueError(NOT_STARTED)
         before = self._distance_m()
         row = self._row()
         terminated = not 0 <= action < self.world.candidates.count[row]
         if not terminated:
-            self.view = int(self.world.candidates.view[row, action])
-            self.viewpoint = int(self.world.candidates.neighbour[row, action]) - self.world.candidates.offset[self.scene.scan]
+            table = self.world.candidates
+            self.view = int(table.view[row, action])
+            self.viewpoint = int(table.neighbour[row, action]) - table.offset[self.scene.scan]
             self.path.append(self.viewpoint)
         self.steps += 1
         after = self._distance_m()

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 
 import networkx as nx
 import numpy as np
@@ -43,7 +42,7 @@ class Scene:
     @cached_property
     def row(self) -> Mapping[str, int]:
         """viewpoint id -> number (MatterSim's `ix`)."""
-        return MappingProxyType({viewpoint: i for i, viewpoint in enumerate(self.viewpoints)})
+        return {viewpoint: i for i, viewpoint in enumerate(self.viewpoints)}
 
     @cached_property
     def edge_length_m(self) -> np.ndarray:
@@ -53,7 +52,7 @@ class Scene:
 
     def graph(self) -> nx.Graph:
         """The included viewpoints by id, edges weighted in metres, node attribute `position`."""
-        graph = nx.Graph(scan=self.scan)
+        graph: nx.Graph = nx.Graph(scan=self.scan)
         for i in np.flatnonzero(self.included):
             graph.add_node(self.viewpoints[i], position=tuple(self.position_m[i]))
         for i, j in np.argwhere(np.triu(self.adjacency)):
@@ -83,22 +82,21 @@ def load_scene(connectivity: str | Path, scan: str) -> Scene:
     if not path.is_file():
         raise ValueError(_missing(Path(connectivity), scan))
     try:
-        items = json.loads(path.read_text())
+        items = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not complete JSON ({error}); copy the file again, {HELP}") from None
     if not isinstance(items, list) or not items:
-        raise ValueError(f"{path}: expected a list with one item per viewpoint, found {type(items).__name__}; {HELP}")
+        found = "an empty one" if items == [] else type(items).__name__
+        raise ValueError(f"{path}: expected a list with one item per viewpoint, found {found}; {HELP}")
     _check_fields(path, items)
-    unobstructed = np.array([item["unobstructed"] for item in items], dtype=bool)
-    included = np.array([item["included"] for item in items], dtype=bool)
+    unobstructed = _array(path, "unobstructed", [item["unobstructed"] for item in items], "bi").astype(bool)
+    included = _array(path, "included", [item["included"] for item in items], "bi").astype(bool)
     adjacency = unobstructed & included[:, None] & included[None]
     np.fill_diagonal(adjacency, False)
     viewpoints = tuple(item["image_id"] for item in items)
     _check_symmetric(path, viewpoints, adjacency)
-    pose = np.array([item["pose"] for item in items], dtype=np.float64).reshape(-1, 4, 4)
-    if not np.isfinite(pose).all():
-        raise ValueError(f"{path}: a `pose` holds a number that is not finite; copy the file again, {HELP}")
-    height_m = np.array([item["height"] for item in items], dtype=np.float64)
+    pose = _array(path, "pose", [item["pose"] for item in items], "if").astype(np.float64).reshape(-1, 4, 4)
+    height_m = _array(path, "height", [item["height"] for item in items], "if").astype(np.float64)
     for array in (included, pose, height_m, adjacency):
         array.flags.writeable = False
     return Scene(scan, viewpoints, included, pose, height_m, adjacency)
@@ -149,15 +147,28 @@ def _check_fields(path: Path, items: list) -> None:
         absent = [field for field in FIELDS if not isinstance(item, dict) or field not in item]
         if absent:
             raise ValueError(f"{path}: viewpoint {i} lacks {', '.join(absent)}; expected {', '.join(FIELDS)}; {HELP}")
-        if len(item["unobstructed"]) != n:
-            raise ValueError(
-                f"{path}: `unobstructed` of viewpoint {i} ({item['image_id']}) has {len(item['unobstructed'])} entries, "
-                f"expected one per viewpoint: {n}; {HELP}"
-            )
-        if len(item["pose"]) != 16:
-            raise ValueError(f"{path}: `pose` of viewpoint {i} has {len(item['pose'])} numbers, expected 16; {HELP}")
+        for field, size in (("unobstructed", n), ("pose", 16)):
+            value = item[field]
+            if not isinstance(value, list) or len(value) != size:
+                found = f"{len(value)} entries" if isinstance(value, list) else f"a {type(value).__name__}"
+                raise ValueError(
+                    f"{path}: `{field}` of viewpoint {i} ({item['image_id']}) has {found}, expected a list of {size} "
+                    f"({'one per viewpoint' if field == 'unobstructed' else 'a 4x4 matrix by rows'}); {HELP}"
+                )
     if len({item["image_id"] for item in items}) != n:
         raise ValueError(f"{path}: an image_id stands twice; expected {n} different viewpoints; {HELP}")
+
+
+def _array(path: Path, field: str, values: list, kinds: str) -> np.ndarray:
+    """The values of a field as an array; `kinds` of numpy allowed: b booleans, i whole numbers, f floats."""
+    try:
+        array = np.array(values)
+    except ValueError:
+        array = np.array(None)
+    if array.dtype.kind not in kinds or not np.isfinite(array).all():
+        expected = "booleans" if "b" in kinds else "finite numbers"
+        raise ValueError(f"{path}: a `{field}` holds something else than {expected}; copy the file again, {HELP}")
+    return array
 
 
 def _check_symmetric(path: Path, viewpoints: tuple[str, ...], adjacency: np.ndarray) -> None:

@@ -50,7 +50,7 @@ class NavTables:
 
     def convert(self, to: Callable[[np.ndarray], Array]) -> NavTables:
         """The same tables in another array library or on another device, e.g.
-        `tables.convert(lambda a: torch.as_tensor(a, device="cuda"))`."""
+        `tables.convert(lambda a: torch.tensor(a, device="cuda"))`."""
         return NavTables(**{f.name: to(getattr(self, f.name)) for f in dataclasses.fields(self)})
 
 
@@ -64,6 +64,10 @@ class World:
     episodes: Sequence[Episode]
     tables: NavTables
     elevation_base: str
+
+    def __deepcopy__(self, memo: dict) -> World:
+        """Itself, since nothing changes it: `gymnasium.make(..., world=world)` copies its arguments."""
+        return self
 
     def row(self, scan: str, viewpoint: str) -> int:
         """Table row of a viewpoint."""

@@ -83,11 +83,11 @@ def decide(
     candidates = _dropped(follower, np.stack([o["candidate_features"] for o in observations]))
     headings = torch.from_numpy(np.stack([_own_direction(o["view"], follower.sizes.angle) for o in observations]))
     mask = torch.from_numpy(np.stack([o["action_mask"] for o in observations])).bool()
-    action = drop(torch.tanh(parts["action"](headings)))
-    seen, _ = parts["view_attention"].attend(drop(tilde), views)
-    hidden, cell = parts["lstm"](torch.cat([action, seen], 1), (tilde, cell))
-    tilde, _ = parts["text_attention"](drop(hidden), context, padding)
-    query = parts["candidate_attention"].linear_in(drop(tilde))
+    action = drop(torch.tanh(parts.action(headings)))
+    seen, _ = parts.view_attention.attend(drop(tilde), views)
+    hidden, cell = parts.lstm(torch.cat([action, seen], 1), (tilde, cell))
+    tilde, _ = parts.text_attention(drop(hidden), context, padding)
+    query = parts.candidate_attention.linear_in(drop(tilde))
     logits = torch.bmm(candidates, query[:, :, None]).squeeze(2)
     return logits.masked_fill(~mask, -torch.inf), hidden, cell, tilde
 
@@ -100,7 +100,9 @@ def _dropped(follower: Follower, features: np.ndarray) -> Tensor:
 
 def _own_direction(view: int, size: int) -> np.ndarray:
     heading, elevation = view % 12 * np.pi / 6, (view // 12 - 1) * np.pi / 6
-    return np.tile([np.sin(heading), np.cos(heading), np.sin(elevation), np.cos(elevation)], size // 4).astype(np.float32)
+    return np.tile([np.sin(heading), np.cos(heading), np.sin(elevation), np.cos(elevation)], size // 4).astype(
+        np.float32
+    )
 
 
 def _teacher(env: NavEnv) -> int:

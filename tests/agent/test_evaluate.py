@@ -274,3 +274,15 @@ def test_default_data_is_what_the_environment_names(
     monkeypatch.delenv("CLIPNAV_DATA")
     assert evaluate.main([*graphs, "--split", "val_seen", "--policy", "stop"]) == 2
     assert "give --data DIR" in capsys.readouterr().err
+
+
+def test_buildings_of_the_training_are_no_unseen_split(
+    small_data: Path, blind_run: Path, graphs: Path, tmp_path, capsys
+):
+    """The trap: trained on one cut of R2R, evaluated on the unseen split of another."""
+    (tmp_path / "R2R_val_unseen.json").write_text((small_data / "R2R_train.json").read_text())
+    command = ["--data", str(tmp_path), "--connectivity", str(graphs), "--device", "cpu"]
+    assert evaluate.main([*command, "--split", "val_unseen", "--checkpoint", str(blind_run)]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "of the buildings of val_unseen" in told
+    assert "expected none" in told

@@ -183,7 +183,7 @@ def test_blind_follower_holds_no_visual_table(small_split: Split):
     assert sight.views is None
     assert sight.candidates is None
     assert [tuple(b.shape) for b in eyes.buffers()] == [(36, 36, 4)]
-    assert follower.decoder["lstm"].weight_ih.shape[1] == 4 + 12
+    assert follower.decoder.lstm.weight_ih.shape[1] == 4 + 12
     assert eyes.state_dict() == {}
 
 

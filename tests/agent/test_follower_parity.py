@@ -25,7 +25,9 @@ def _parts(world: World, features: np.ndarray) -> tuple[Follower, Eyes, Split]:
     texts = [e.instruction for e in world.episodes]
     tokenizer = WordTokenizer(build_vocabulary(texts))
     ids, lengths = (torch.from_numpy(a) for a in tokenizer.encode_batch(texts))
-    sizes = FollowerSizes(words=len(tokenizer), feature=features.shape[2], hidden=32, word=16, dropout=0, feature_dropout=0)
+    sizes = FollowerSizes(
+        words=len(tokenizer), feature=features.shape[2], hidden=32, word=16, dropout=0, feature_dropout=0
+    )
     eyes = Eyes(torch.from_numpy(features), torch.arange(len(features)))
     return Follower(sizes), eyes, Split("x", world, world.tables.convert(torch.tensor), ids, lengths)
 

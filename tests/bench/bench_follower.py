@@ -1,4 +1,4 @@
-"""One IL + A2C iteration of the follower at batch 64 with 512-d visual features, against the plain follower and the floor.
+"""One IL + A2C iteration of the follower at batch 64, against the plain follower and the floor.
 
 The plain follower (tests/agent/plain_follower.py) works as the original program does: one scalar environment per
 episode, every episode computed in all 35 steps, torch's packed LSTM, autograd's own weight gradients.
@@ -169,8 +169,8 @@ def _load_plain() -> ModuleType:
     """The specification beside the tests, which is no package."""
     path = Path(__file__).parents[1] / "agent" / "plain_follower.py"
     spec = importlib.util.spec_from_file_location("plain_follower", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-

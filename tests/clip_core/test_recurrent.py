@@ -91,7 +91,9 @@ def test_deferred_linear_keeps_the_terms_of_two_backward_passes_apart() -> None:
 def test_deferred_linear_works_without_gradients() -> None:
     linear = nn.Linear(3, 2)
     with torch.no_grad():
-        torch.testing.assert_close(DeferredLinear(linear.weight, linear.bias)(torch.ones(1, 3)), linear(torch.ones(1, 3)))
+        torch.testing.assert_close(
+            DeferredLinear(linear.weight, linear.bias)(torch.ones(1, 3)), linear(torch.ones(1, 3))
+        )
 
 
 def test_attention_memory_equals_soft_dot_attention_for_parts_of_the_batch() -> None:
