@@ -58,8 +58,8 @@ def check_unseen(trained: Trained, split: str, world: World) -> None:
     shared = sorted(trained.scans & {e.scan for e in world.episodes})
     if "unseen" in split and shared:
         raise ValueError(
-            f"the follower was trained in {len(shared)} of the buildings of {split} (first: {shared[0]}); expected none: a "
-            "result there would be none on unseen buildings. Name the data folder that it was trained on"
+            f"the follower was trained in {len(shared)} of the buildings of {split} (first: {shared[0]}); "
+            "expected none: a result there would be none on unseen buildings. Name the data folder that it was trained on"
         )
 
 
