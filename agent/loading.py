@@ -59,7 +59,7 @@ def check_unseen(trained: Trained, split: str, world: World) -> None:
     if "unseen" in split and shared:
         raise ValueError(
             f"the follower was trained in {len(shared)} of the buildings of {split} (first: {shared[0]}); "
-            "expected none: a result there would be none on unseen buildings. Name the data folder that it was trained on"
+            "expected none, for a result on unseen buildings. Name the data folder that it was trained on"
         )
 
 

@@ -27,7 +27,7 @@ Array = Any
 class NavTables:
     """The look-up tables of `envs.dynamics`; see `nav_tables` for what they hold.
 
-    neighbour, view [R, K]; relative_heading_rad [R * 12, K] by (row, heading step of the agent);
+    neighbour [R, K] int32, view [R, K] uint8; relative_heading_rad [R * 12, K] by (row, heading step of the agent);
     relative_elevation_rad [R * E0, K] with E0 = 1 (base "horizon") or 3 (base "view"); action_mask [R, K + 1];
     count, distance_row, local [R]; distance_m, next_slot [S] by distance_row[from] + local[to];
     start, start_view, goal, has_goal [E].
@@ -113,7 +113,7 @@ def build_world(
     paths = {scan: geodesics(scene) for scan, scene in scenes.items()}
     tables = NavTables(
         neighbour=candidates.neighbour,
-        view=candidates.view,
+        view=candidates.view.astype(np.uint8),  # a quarter of the bytes in every observation
         relative_heading_rad=_relative_heading(candidates),
         relative_elevation_rad=_relative_elevation(candidates, elevation_base),
         action_mask=(np.arange(candidates.neighbour.shape[1] + 1) <= candidates.count[:, None]).astype(np.int8),
