@@ -19,8 +19,9 @@ from agent.data import chosen_data, load_splits, load_worlds
 from agent.evaluation import POLICIES, Predictions, follow, score
 from agent.loading import check_unseen, load_trained, trained_eyes
 from agent.pictures import save_routes
-from agent.report import metrics_table, print_error
+from agent.report import metrics_table
 from clip_core.checkpoint import find_checkpoint
+from clip_core.log import print_error
 from clip_core.runtime import Runtime, start_runtime
 from envs.files import replacing
 from envs.metrics import mean_scores

@@ -1,11 +1,10 @@
-"""What commands tell people: metrics in percent or metres, errors; files keep fractions."""
+"""The table of metrics for people, in percent and metres; files keep fractions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -34,8 +33,3 @@ def metrics_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
         numbers = [f"{metrics[key] * factor:.{decimals}f}" for key, (_, _, factor, decimals) in COLUMNS.items()]
         table.add_row(Text(name), *numbers)
     return table
-
-
-def print_error(error: Exception) -> None:
-    """The message as it is, brackets included, on the error stream."""
-    Console(stderr=True).print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)

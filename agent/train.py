@@ -18,7 +18,8 @@ from agent.follower import Follower, FollowerSizes
 from agent.loading import run_config
 from agent.objectives import FollowerObjective
 from agent.pictures import save_routes
-from agent.report import metrics_table, print_error
+from agent.report import metrics_table
+from clip_core.log import print_error
 from clip_core.optim import build_optimizer
 from clip_core.runtime import Runtime, start_runtime
 from clip_core.tokenizer import WordTokenizer, build_vocabulary, read_vocabulary, write_vocabulary

@@ -107,9 +107,9 @@ def move(tables: NavTables, state: NavState, action: Array, max_steps: int) -> t
 def observe(tables: NavTables, state: NavState) -> dict[str, Array]:
     """What an agent may see: numbers and angles, nothing of the goal.
 
-    episode, viewpoint, view [B] int64; candidate_viewpoint [B, K] int32, candidate_view [B, K] uint8; candidate_heading,
-    candidate_elevation [B, K] float32, radians, relative to the agent's heading (and to its elevation where the tables
-    say so); action_mask [B, K + 1] int8: candidates, then stop right after the last one.
+    episode, viewpoint, view [B] int64; candidate_viewpoint [B, K] int32, candidate_view [B, K] uint8;
+    candidate_heading, candidate_elevation [B, K] float32, radians, relative to the agent's heading (and to its
+    elevation where the tables say so); action_mask [B, K + 1] int8: candidates, then stop right after the last one.
     """
     xp: Any = array_namespace(state.viewpoint)
     viewpoint, view = state.viewpoint, state.view

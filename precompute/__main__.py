@@ -7,6 +7,7 @@ from typing import Any
 
 import tyro
 
+from clip_core.log import print_error
 from precompute.convert import Convert, convert
 
 DESCRIPTION = """Make a feature store: the features of an encoder for every viewpoint or image, in one memory-mapped
@@ -18,8 +19,8 @@ Each command has its own help: python -m precompute convert --help"""
 COMMANDS: dict[type, Callable[[Any], object]] = {Convert: convert}
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command of the arguments; a fault of the user ends it with a message and exit code 1."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command of the arguments; a fault of the user gives a message and exit code 2."""
     names: dict[str, Callable[..., Any]] = {config.__name__.lower(): config for config in COMMANDS}
     config = tyro.extras.subcommand_cli_from_dict(
         names, prog="python -m precompute", description=DESCRIPTION, args=argv
@@ -27,8 +28,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         COMMANDS[type(config)](config)
     except ValueError as error:
-        raise SystemExit(f"error: {error}") from None
+        print_error(error)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
