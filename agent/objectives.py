@@ -35,6 +35,8 @@ class FollowerObjective(Objective):
     """Follower, what it sees and the splits it learns and is judged on. One batch holds the episodes of both losses,
     so that one encoder pass and one rollout serve them."""
 
+    headline = ("nav_error", "success", "spl", "ndtw")
+
     def __init__(
         self,
         follower: Follower,

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -143,12 +143,16 @@ class RunLog:
             left = (self._steps - step) * seconds_per_step
             self.say(f"step {step}/{self._steps}  {rate} steps/s  {_clock(left)} left  {losses}")
 
-    def evaluation(self, step: int, metrics: Mapping[str, float], seconds: float) -> None:
-        """One line about an evaluation after `step` steps; fractions and metres as they are."""
+    def evaluation(
+        self, step: int, metrics: Mapping[str, float], seconds: float, headline: Collection[str] | None = None
+    ) -> None:
+        """One line about an evaluation after `step` steps; fractions and metres as they are. The screen shows those
+        metrics whose last name is in `headline` (None: all), the file every one."""
         if not self._main:
             return
         self._write({"step": step, **metrics, "evaluation_seconds": seconds})
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        chosen = {k: v for k, v in metrics.items() if headline is None or k.rsplit("/", 1)[-1] in headline}
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in chosen.items())
         self.say(f"step {step}/{self._steps}  evaluation ({seconds:.1f} s): {shown}")
 
     def draw(self, at_once: bool = True) -> None:
@@ -224,7 +228,8 @@ def memory_gb(device: torch.device) -> dict[str, float]:
 
 
 def plot_curves(log_path: Path, png_path: Path) -> None:
-    """Draw the learning curves of a log over the step: losses, gradient norm, learning rate, report, each metric."""
+    """Draw the learning curves of a log over the step: losses, gradient norm, learning rate if it changes, report, each
+    metric."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, needed once per evaluation
     from matplotlib.figure import Figure
 
@@ -236,8 +241,10 @@ def plot_curves(log_path: Path, png_path: Path) -> None:
                 steps.append(line["step"])
                 values.append(float(value))
     panels: dict[str, list[str]] = {}
-    for name in series:  # a metric "val_seen/success" shares a panel with "val_unseen/success"
+    for name, (_, values) in series.items():  # a metric "val_seen/success" shares a panel with "val_unseen/success"
         first, _, last = name.partition("/")
+        if first == "lr" and len(set(values)) == 1:
+            continue  # a constant rate tells nothing
         panels.setdefault(first if first in ("loss", "lr", "grad_norm") or not last else last, []).append(name)
     columns = min(4, max(1, len(panels)))
     rows = max(1, math.ceil(len(panels) / columns))
@@ -252,7 +259,7 @@ def plot_curves(log_path: Path, png_path: Path) -> None:
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7, loc="upper right")
+        axes.legend(fontsize=7, loc="best", framealpha=0.6)
     temporary = png_path.with_name(f".{png_path.name}.tmp")
     canvas.print_png(str(temporary))
     os.replace(temporary, png_path)

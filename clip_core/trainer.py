@@ -29,9 +29,10 @@ class Objective(nn.Module, ABC):
     tables belong in non-persistent buffers.
     """
 
-    best_metric: str | None = (
-        None  # key of `evaluate` whose largest value marks the best checkpoint; None: keep no best
-    )
+    best_metric: str | None = None
+    """Key of `evaluate` whose largest value marks the best checkpoint; None: keep no best."""
+    headline: Collection[str] | None = None
+    """Last names of the metrics that the screen shows; None: all. The log has every one."""
 
     @abstractmethod
     def forward(self, batch: Any) -> dict[str, Any]:
@@ -226,7 +227,7 @@ def _evaluate(run: _Run) -> bool:
     with undisturbed_randomness(run.runtime.device), torch.no_grad(), run.runtime.autocast():
         state.metrics = {name: float(value) for name, value in objective.evaluate().items()}
     objective.train()
-    run.log.evaluation(state.step, state.metrics, time.perf_counter() - start)
+    run.log.evaluation(state.step, state.metrics, time.perf_counter() - start, objective.headline)
     key = objective.best_metric
     if key is None:
         return False

@@ -81,12 +81,17 @@ def test_curves_grow_with_panels(tmp_path):
     from matplotlib.image import imread
 
     path = tmp_path / "log.jsonl"
-    path.write_text('{"step": 1, "loss": 1.0, "loss/a": 0.5, "lr/x": 0.1}\n{"step": 2, "loss": 0.5, "lr/x": null}\n')
+    path.write_text(
+        '{"step": 1, "loss": 1.0, "loss/a": 0.5, "lr/x": 0.1}\n{"step": 2, "loss": 0.5, "loss/a": null, "lr/x": 0.05}\n'
+    )
     plot_curves(path, tmp_path / "a.png")
     with path.open("a") as file:
         file.write('{"step": 2, "val_seen/success": 0.5, "val_unseen/success": 0.4, "val_seen/nav_error": 5.0}\n')
     plot_curves(path, tmp_path / "b.png")
     two, four = imread(tmp_path / "a.png"), imread(tmp_path / "b.png")
     assert four.shape[1] == 2 * two.shape[1]  # loss, lr | success (both splits in one panel), nav_error
+    path.write_text(path.read_text().replace("0.05", "0.1"))
+    plot_curves(path, tmp_path / "b.png")
+    assert imread(tmp_path / "b.png").shape[1] == 3 / 4 * four.shape[1]  # a learning rate that stays needs no panel
     assert two[..., :3].std() > 0.05
     assert {file.name for file in tmp_path.iterdir()} == {"log.jsonl", "a.png", "b.png"}
