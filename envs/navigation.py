@@ -83,7 +83,7 @@ class NavVectorEnv(gym.vector.VectorEnv):
             raise ValueError("autoreset mode SAME_STEP is not supported; choose NEXT_STEP or DISABLED")
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": 2, "autoreset_mode": self.autoreset_mode}
         self.render_mode = render_mode
-        self.world = world or _load(data, split, connectivity, env, candidate_order, elevation_base)
+        self.world = _world(world, data, split, connectivity, env, candidate_order, elevation_base)
         self.tables = self.world.tables if tables is None else tables
         self.num_envs, self.max_steps = num_envs, max_steps
         self.single_observation_space = observation_space(self.tables, len(self.world.episodes))
@@ -202,7 +202,7 @@ class NavEnv(gym.Env):
         angle_feature_size: int = 128,
         render_mode: str | None = None,
     ) -> None:
-        self.world = world or _load(data, split, connectivity, env, candidate_order, elevation_base)
+        self.world = _world(world, data, split, connectivity, env, candidate_order, elevation_base)
         self.max_steps, self.render_mode = max_steps, render_mode
         self.features, self.angle_feature_size = features, angle_feature_size
         rows, self.slots = self.world.candidates.neighbour.shape
@@ -314,9 +314,18 @@ class NavEnv(gym.Env):
         }
 
 
-def _load(data: str | Path | None, split: str, connectivity: str | Path | None, *options: str) -> World:
+def _world(
+    world: World | None, data: str | Path | None, split: str, connectivity: str | Path | None, *options: str
+) -> World:
+    """The world given, or the one of the data folder."""
     if data is None:
-        raise ValueError("no data: give data=DIR (the folder of R2R_{split}.json, see docs/data.md) or world=...")
+        if world is None:
+            raise ValueError("no data: give data=DIR (the folder of R2R_{split}.json, see docs/data.md) or world=...")
+        return world
+    if world is not None:
+        raise ValueError(
+            "both world and data given; expected one: a world brings its episodes, candidate order and elevation base"
+        )
     return load_world(data, split, connectivity, *options)
 
 

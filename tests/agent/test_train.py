@@ -43,6 +43,17 @@ def test_the_other_objectives(places: list[str], tmp_path: Path, flags: list[str
     assert losses == ["loss"]
 
 
+@pytest.mark.parametrize("flags", [["--precision", "bf16"], ["--accumulate", "2"], ["--angle", "4"]])
+def test_options_of_the_trainer_learn_too(places: list[str], tmp_path: Path, flags: list[str]):
+    assert run(places, tmp_path / "plain", 2) == 0
+    assert run(places, tmp_path / "other", 2, *flags) == 0
+    plain, other = (read_checkpoint(tmp_path / name / LAST).tensors for name in ("plain", "other"))
+    name = "model/follower.decoder.lstm.weight_hh"
+    assert torch.isfinite(other[name]).all()
+    assert not torch.equal(plain[name], other[name])
+    assert other[name].dtype == torch.float32
+
+
 def test_resumed_run_ends_with_the_same_weights(places: list[str], tmp_path: Path):
     saving = ["--save-every", "2", "--eval-every", "3", "--eval-splits", "val_seen", "--seed", "3"]
     assert run(places, tmp_path / "whole", 6, *saving) == 0

@@ -353,3 +353,9 @@ def test_one_small_building_is_enough(make_square: Callable[..., Path]) -> None:
     observation, _ = env.reset(options={"episode": 0})
     assert observation["action_mask"].tolist() == [1, 1, 1]
     assert env.step(2)[1:4] == (-2, True, False)
+
+
+@pytest.mark.parametrize("make", [NavEnv, NavVectorEnv])
+def test_a_world_and_data_are_one_too_many(world_val_seen: World, data_dir: Path, make: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match="both world and data given; expected one"):
+        make(world=world_val_seen, data=data_dir / "r2r")
