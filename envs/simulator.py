@@ -1,4 +1,4 @@
-"""The MatterSim state machine behind `import MatterSim`, without its renderer.
+"""The MatterSim state machine behind `import MatterSim`.
 
 It follows Matterport3DSimulator's `src/lib/MatterSim.cpp` in both generations of the API. Which one a caller uses is
 read from the arguments of `newEpisode`: with scalars (v0.1, batch size 1) `getState` returns one state, a snapshot;
@@ -7,7 +7,8 @@ with lists it returns a list of states, which the simulator updates in place, as
 Departures from the original, each where it lets a fault pass: an error leaves every agent of the batch where it was;
 a list longer than the batch is an error; a setting that comes too late is ignored with a RuntimeWarning; numbers that
 make no camera are refused; every simulator has its own connectivity folder and random engine (in the original's
-batched generation those of the first simulator serve the whole process).
+batched generation those of the first simulator serve the whole process). Images are fresh arrays, where the original
+writes into one buffer.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from envs.scenes import list_scans
 from envs.simulator_random import MinstdRandom
 from envs.simulator_settings import SimulatorError, SimulatorSettings, number, whole
 from envs.simulator_sight import (
@@ -31,6 +33,9 @@ from envs.simulator_sight import (
     places,
 )
 from envs.simulator_state import SimState, SimStates
+
+if TYPE_CHECKING:
+    from envs.simulator_images import Image, SimulatorImages
 
 # _TURNED[view][a][b]: the view after turning by a and tilting by b, each 0, 1 or -1 (index -1 is the last entry).
 _TURNED = [
@@ -48,8 +53,8 @@ _Pose = tuple[Place, int, float, float]
 class Simulator(SimulatorSettings):
     """One simulator with a batch of agents (1 unless `setBatchSize`), under the method names of the original.
 
-    Defaults are the original's, see `SimulatorSettings`. One of them is **rendering on**, which this version refuses
-    at `init`/`initialize`: call `setRenderingEnabled(False)`.
+    Defaults are the original's, see `SimulatorSettings`. One of them is **rendering on**: name the skyboxes' folder
+    with `setDatasetPath`, or call `setRenderingEnabled(False)`, which is 100 times as fast and needs no images.
     """
 
     def __init__(self) -> None:
@@ -59,6 +64,7 @@ class Simulator(SimulatorSettings):
         self._places: dict[str, Places] = {}
         self._process_s = 0.0
         self._wall_clock: float | None = None
+        self._images: SimulatorImages | None = None
 
     def init(self) -> None:
         """Start the simulator (v0.1, one agent). Later settings are ignored, except those of the camera."""
@@ -166,17 +172,21 @@ class Simulator(SimulatorSettings):
         """Start `timingInfo` from zero."""
         self._process_s = 0.0
         self._wall_clock = None
+        if self._images is not None:
+            self._images.reset_timers()
 
     def timingInfo(self) -> str:
         """Wall time since the first newEpisode, time inside the simulator, rendered frames: the original's text."""
         wall_ms = 0.0 if self._wall_clock is None else (perf_counter() - self._wall_clock) * 1e3
+        process_ms, images = self._process_s * 1e3, self._images
+        frames, load_s, render_s = (images.frames, images.load_s, images.render_s) if images else (0, 0.0, 0.0)
         return (
-            "Preloading images: 0 minutes\n"
-            "Rendered 0 frames\n"
-            f"Wall time: {wall_ms:.6g} ms, (0 fps)\n"
-            f"Process time: {self._process_s * 1e3:.6g} ms, (0 fps)\n"
-            "\tImage loading: 0 ms\n"
-            "\tRendering: 0 ms\n"
+            f"Preloading images: {images.preload_s / 60.0 if images else 0.0:.6g} minutes\n"
+            f"Rendered {frames} frames\n"
+            f"Wall time: {wall_ms:.6g} ms, ({frames * 1e3 / (wall_ms or 1.0):.6g} fps)\n"
+            f"Process time: {process_ms:.6g} ms, ({frames * 1e3 / (process_ms or 1.0):.6g} fps)\n"
+            f"\tImage loading: {load_s * 1e3:.6g} ms\n"
+            f"\tRendering: {render_s * 1e3:.6g} ms\n"
             "\tReading rendered image: 0 ms\n"
         )
 
@@ -186,16 +196,30 @@ class Simulator(SimulatorSettings):
     def _start(self, scalar: bool) -> None:
         if self._initialized:
             return
-        if self._rendering or self._depth:
-            found = "rendering is on (MatterSim's default)" if self._rendering else "setDepthEnabled(True)"
-            off = "setRenderingEnabled(False)" if self._rendering else "setDepthEnabled(False)"
+        if self._depth and not self._rendering:
             raise SimulatorError(
-                f"{found}, but this version has poses and navigation without images; call {off} before init/initialize"
+                "setDepthEnabled(True), but rendering is off; call setDepthEnabled(False) or setRenderingEnabled(True) "
+                "before init/initialize"
             )
+        self._places = {}
+        try:
+            self._images = self._eyes()
+        except ValueError as error:
+            raise SimulatorError(str(error)) from None
         self._states = [SimState(self._height, self._width) for _ in range(self._batch_size)]
         self._scalar = scalar
-        self._places = {}
         self._initialized = True
+
+    def _eyes(self) -> SimulatorImages | None:
+        if not self._rendering:
+            return None
+        # Here, because numba takes 0.4 s to import, and its many objects slow down Python's garbage collector.
+        from envs.simulator_images import SimulatorImages
+
+        images = SimulatorImages(self._dataset, self._depth, self._cache_size)
+        if self._preloading:
+            images.preload(list_scans(self._connectivity), lambda scan: self._loaded(scan).scene)
+        return images
 
     def _listed(self, values: Any, name: str) -> list:
         """`values` as a list with one entry per agent; lists, tuples, arrays, tensors, or a scalar for one agent."""
@@ -273,6 +297,7 @@ class Simulator(SimulatorSettings):
 
     def _commit(self, poses: list[_Pose], scans: list[str] | None = None) -> None:
         """Write the poses; with `scans` a new episode begins. A scalar caller's earlier states stay as they were."""
+        images = None if self._images is None else self._seen(poses, scans)  # an error here moves nobody
         if self._scalar:
             self._states = [state.fork() for state in self._states]
         for state, (place, view, heading_rad, elevation_rad) in zip(self._states, poses, strict=True):
@@ -287,3 +312,18 @@ class Simulator(SimulatorSettings):
             for state, scan in zip(self._states, scans, strict=True):
                 state.scanId = scan
                 state.step = 0
+        if images is not None:
+            for state, seen in zip(self._states, images, strict=True):
+                state._seen = seen
+
+    def _seen(self, poses: list[_Pose], scans: list[str] | None) -> list[Image]:
+        assert self._images is not None
+        names = scans if scans is not None else [state.scanId for state in self._states]
+        looks = [
+            (self._loaded(scan).scene, place.location.ix, heading_rad, elevation_rad)
+            for scan, (place, _, heading_rad, elevation_rad) in zip(names, poses, strict=True)
+        ]
+        try:
+            return self._images.see(looks, self._width, self._height, self._vfov_rad)
+        except ValueError as error:
+            raise SimulatorError(str(error)) from None

@@ -24,13 +24,15 @@ class SimulatorSettings:
     """The `set` methods of the original, with its defaults.
 
     320 x 240 pixels, vertical field of view 0.8 rad, elevation within +-0.94 rad, continuous views, restricted
-    navigation, graphs in ./connectivity, images in ./data/v1/scans, batch size 1, seed 1, rendering on, depth off.
+    navigation, graphs in ./connectivity, images in ./data/v1/scans, batch size 1, seed 1, rendering on, depth off, no
+    preloading, the last 200 panoramas kept.
     """
 
     def __init__(self) -> None:
         self._width, self._height, self._vfov_rad = 320, 240, 0.8
         self._elevation_limits_rad = (-0.94, 0.94)
         self._rendering, self._depth = True, False
+        self._preloading, self._cache_size = False, 200
         self._discretized, self._restricted = False, True
         self._connectivity, self._dataset = Path("./connectivity"), Path("./data/v1/scans")
         self._batch_size = 1
@@ -38,7 +40,7 @@ class SimulatorSettings:
         self._initialized = False
 
     def setDatasetPath(self, path: Any) -> None:
-        """Folder of the skybox images; kept for the renderer, unused without it."""
+        """Folder with `{scan}/matterport_skybox_images/`; v0.1's, which has `v1/scans/` above them, is known too."""
         if self._may_set("setDatasetPath"):
             self._dataset = Path(path)
 
@@ -48,22 +50,30 @@ class SimulatorSettings:
             self._connectivity = Path(path)
 
     def setRenderingEnabled(self, value: bool) -> None:
-        """On by default; True is refused at `initialize` until the renderer exists."""
+        """On by default: `rgb` of every state is then an image, and the dataset path must hold skyboxes."""
         if self._may_set("setRenderingEnabled"):
             self._rendering = bool(value)
 
     def setDepthEnabled(self, value: bool) -> None:
-        """Off by default; True is refused at `initialize` until the renderer exists."""
+        """Off by default: `depth` of every state; it needs rendering and `{viewpoint}_skybox_depth_small.png`."""
         if self._may_set("setDepthEnabled"):
             self._depth = bool(value)
 
     def setPreloadingEnabled(self, value: bool) -> None:
-        """Accepted: there are no images to preload."""
-        self._may_set("setPreloadingEnabled")
+        """Read every skybox at `init`/`initialize` and keep it, 6.5 MB each (9.8 MB with depth).
+
+        Those of the scans in scans.txt of which the dataset path has a folder; the original wants all of scans.txt.
+        """
+        if self._may_set("setPreloadingEnabled"):
+            self._preloading = bool(value)
 
     def setCacheSize(self, size: int) -> None:
-        """Accepted: there are no textures to cache."""
-        self._may_set("setCacheSize")
+        """How many panoramas are kept in memory, from 1; simulators with the same dataset path and size share them."""
+        size = whole(size, "setCacheSize")
+        if size < 1:
+            raise SimulatorError(f"setCacheSize: found {size}, expected at least 1")
+        if self._may_set("setCacheSize"):
+            self._cache_size = size
 
     def setDiscretizedViewingAngles(self, value: bool) -> None:
         """Views at 12 headings and 3 elevations, 30 degrees apart; makeAction then turns by sign."""

@@ -51,6 +51,7 @@ class SimState:
     __slots__ = (
         "_navigable",
         "_place",
+        "_seen",
         "_size",
         "elevation",
         "heading",
@@ -70,6 +71,7 @@ class SimState:
         self._size = (height, width)
         self._place: Place | None = None
         self._navigable: tuple[ViewPoint, ...] | None = ()
+        self._seen: tuple[np.ndarray, np.ndarray | None] | None = None
 
     def seen(self) -> tuple[ViewPoint, ...]:
         """`navigableLocations` without the copy."""
@@ -89,13 +91,17 @@ class SimState:
 
     @property
     def rgb(self) -> np.ndarray:
-        """[height, width, 3] uint8, BGR: zeros, as in the original while rendering is off."""
-        return np.zeros((*self._size, 3), np.uint8)
+        """[height, width, 3] uint8, BGR: zeros, as in the original, while rendering is off.
+
+        Each image has its own memory: one that was read earlier stays as it was.
+        """
+        return np.zeros((*self._size, 3), np.uint8) if self._seen is None else self._seen[0]
 
     @property
     def depth(self) -> np.ndarray:
-        """[height, width, 1] uint16, 0.25 mm: zeros, as in the original while rendering is off."""
-        return np.zeros((*self._size, 1), np.uint16)
+        """[height, width, 1] uint16, 0.25 mm along the camera's axis: zeros while depth is off, and where unknown."""
+        depth = None if self._seen is None else self._seen[1]
+        return np.zeros((*self.rgb.shape[:2], 1), np.uint16) if depth is None else depth
 
     def fork(self) -> SimState:
         """A second state that starts equal to this one."""
@@ -109,11 +115,12 @@ class SimState:
         other._size = self._size
         other._place = self._place
         other._navigable = self._navigable
+        other._seen = self._seen
         return other
 
     def __reduce__(self) -> tuple[Any, ...]:
         kept = (self.scanId, self.step, self.location, self.heading, self.elevation, self.viewIndex)
-        return _restore, (*kept, self.seen(), self._size)
+        return _restore, (*kept, self.seen(), self._size, self._seen)
 
     def __repr__(self) -> str:
         place = None if self.location is None else self.location.viewpointId
@@ -154,9 +161,11 @@ def _restore(
     view_index: int,
     navigable: tuple[ViewPoint, ...],
     size: tuple[int, int],
+    images: tuple[np.ndarray, np.ndarray | None] | None,
 ) -> SimState:
     state = SimState(*size)
     state.scanId, state.step, state.location = scan, step, location
     state.heading, state.elevation, state.viewIndex = heading, elevation, view_index
     state._navigable = navigable
+    state._seen = images
     return state

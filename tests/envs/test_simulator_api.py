@@ -133,9 +133,10 @@ def test_navigable_is_a_fresh_list(graphs: Path) -> None:
 # -- wrong calls ----------------------------------------------------------------------------------------------------
 
 
-def test_rendering_is_on_until_switched_off() -> None:
+def test_rendering_is_on_until_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     for start in ("init", "initialize"):
-        with pytest.raises(MatterSim.SimulatorError, match=r"setRenderingEnabled\(False\)"):
+        with pytest.raises(MatterSim.SimulatorError, match=r"setDatasetPath.*setRenderingEnabled\(False\)"):
             getattr(MatterSim.Simulator(), start)()
     with pytest.raises(RuntimeError, match=r"setRenderingEnabled\(False\)"):
         MatterSim.Simulator().newEpisode("house", "c", 0, 0)
