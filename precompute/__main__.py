@@ -9,6 +9,7 @@ import tyro
 
 from clip_core.log import print_error
 from precompute.convert import Convert, convert
+from precompute.export import Export, export
 
 DESCRIPTION = """Make a feature store: the features of an encoder for every viewpoint or image, in one memory-mapped
 table with a header that says how they were made. For example, from the feature file of R2R-EnvDrop:
@@ -16,7 +17,7 @@ table with a header that says how they were made. For example, from the feature 
   python -m precompute convert --from ResNet-152-imagenet.tsv --out features/resnet152 --model resnet152
 
 Each command has its own help: python -m precompute convert --help"""
-COMMANDS: dict[type, Callable[[Any], object]] = {Convert: convert}
+COMMANDS: dict[type, Callable[[Any], object]] = {Convert: convert, Export: export}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
