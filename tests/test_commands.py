@@ -22,6 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = {
     "agent.train": "--steps 2 --hidden 16 --word 8 --batch 2 --max-steps 4 --device cpu",
     "agent.evaluate": "--device cpu",
+    "envs.houses": "--train 1 --unseen 1 --face-px 32 --train-routes 4 --eval-routes 4 --workers 1",
     "precompute": "",
 }
 """Added to the commands, so that they end soon."""
@@ -77,7 +78,7 @@ def run(line: str) -> None:
     """Run `python -m MODULE ARGUMENTS` in this process."""
     _, _, module, *arguments = shlex.split(line)
     assert module in SMALL, f"{line}: say in SMALL how this command ends soon"
-    name = f"{module}.__main__" if module == "precompute" else module
+    name = f"{module}.__main__" if module in ("precompute", "envs.houses") else module
     code = importlib.import_module(name).main([*arguments, *SMALL[module].split()])
     assert code in (0, None), f"{line} ended with exit code {code}"
 

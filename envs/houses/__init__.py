@@ -1,0 +1,1 @@
+"""Procedural houses, written in the formats of the field."""
