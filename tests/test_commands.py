@@ -132,15 +132,18 @@ def test_targets_of_make_exist() -> None:
 
 def test_the_tree_names_every_module_with_its_caption() -> None:
     (tree,) = (block for block in blocks("") if "agent/ " in block)
-    folder, named, uncaptioned = "", set(), []
+    folders: dict[int, str] = {}
+    named, uncaptioned = set(), []
     for line in tree.splitlines():
+        depth = len(line) - len(line.lstrip())
         name, _, caption = line.strip().partition(" ")
-        if not line.startswith(" "):
-            folder = name
-            continue
-        named.add(f"{folder}{name}")
-        if not caption.strip():
-            uncaptioned.append(line)
+        path = folders.get(depth - 2, "") + name
+        if name.endswith("/"):
+            folders[depth] = path
+        else:
+            named.add(path)
+            if not caption.strip():
+                uncaptioned.append(line)
     assert uncaptioned == []
     packages = ("MatterSim", "agent", "clip_core", "envs", "precompute", "vl_tasks")
     real = {p.relative_to(ROOT).as_posix() for package in packages for p in (ROOT / package).rglob("*.py")}
