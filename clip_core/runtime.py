@@ -1,6 +1,7 @@
 """Where a process computes: device, dtype, seed, process group, chosen once by the command."""
 
 import contextlib
+import gc
 import os
 import random
 import shlex
@@ -73,6 +74,8 @@ class Runtime:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         # After an error the other ranks may wait inside a collective: just die, torchrun then ends them.
         if error is None and self.world > 1:
+            self.largest(0)  # leave together: rank 0 may still be drawing pictures
+            gc.collect()  # DDP lies in a reference cycle, and its threads must end before the group they talk through
             dist.destroy_process_group()
 
 
