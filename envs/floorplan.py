@@ -95,9 +95,9 @@ def draw_route(
         low_m = np.minimum(low_m, scene.position_m[reference[-1], :2] - SUCCESS_RADIUS_M - 0.5)
         high_m = np.maximum(high_m, scene.position_m[reference[-1], :2] + SUCCESS_RADIUS_M + 0.5)
     label_px = 1.6 * text_px if len(level_m) > 1 else 0.0
-    cells, px_per_m = _cells(box_px, len(shown), high_m - low_m, label_px, gap_px=0.6 * text_px)
+    cells, px_per_m = cells_in(box_px, len(shown), high_m - low_m, label_px, gap_px=0.6 * text_px)
     for k, (level, cell_px) in enumerate(zip(shown, cells, strict=True)):
-        axes = _panel(figure, cell_px, (low_m + high_m) / 2, px_per_m)
+        axes = panel(figure, cell_px, (low_m + high_m) / 2, px_per_m)
         _draw_graph(axes, scene, floor, level)
         _draw_walk(axes, scene, reference, floor == level, REFERENCE, 0.42 * text_px, 0.45)
         _draw_walk(axes, scene, path, floor == level, PREDICTION, 0.17 * text_px, 1.0)
@@ -109,7 +109,7 @@ def draw_route(
         if position and floor[position[0]] == level:
             _draw_agent(axes, scene.position_m[position[0], :2], route.heading_rad, 1.1 * text_px / px_per_m)
         if k == 0:
-            _draw_scale(axes, px_per_m, text_px)
+            draw_scale(axes, px_per_m, text_px)
         if len(level_m) > 1:
             name = f"floor {level + 1} of {len(level_m)}, z {level_m[level]:.1f} m"
             axes.set_title(name, fontsize=points(text_px), color=INK, pad=2, loc="left", fontfamily="DejaVu Sans")
@@ -133,7 +133,7 @@ def points(px: float) -> float:
     return px * 0.72
 
 
-def _cells(
+def cells_in(
     box_px: tuple[float, float, float, float], n: int, size_m: np.ndarray, label_px: float, gap_px: float
 ) -> tuple[list[tuple[float, float, float, float]], float]:
     """Boxes (left, bottom, width, height in px) of n panels, in the grid that gives the largest scale; that scale."""
@@ -158,7 +158,7 @@ def _cells(
     return cells, px_per_m
 
 
-def _panel(figure: Figure, cell_px: tuple[float, float, float, float], centre_m: np.ndarray, px_per_m: float) -> Axes:
+def panel(figure: Figure, cell_px: tuple[float, float, float, float], centre_m: np.ndarray, px_per_m: float) -> Axes:
     """Axes that fill a cell at the given scale, in metres of the world."""
     width_px, height_px = figure.get_size_inches() * figure.dpi
     left, bottom, width, height = cell_px
@@ -273,7 +273,7 @@ def _draw_agent(axes: Axes, centre_m: np.ndarray, heading_rad: float | None, siz
     axes.add_patch(Polygon(corners, closed=True, facecolor=AGENT, edgecolor="white", linewidth=0.8, zorder=7))
 
 
-def _draw_scale(axes: Axes, px_per_m: float, text_px: float) -> None:
+def draw_scale(axes: Axes, px_per_m: float, text_px: float) -> None:
     """A bar of a round number of metres in the lower left corner."""
     width_m = axes.get_xlim()[1] - axes.get_xlim()[0]
     bar_m = max((m for m in (0.5, 1, 2, 5, 10, 20, 50) if m <= 0.25 * width_m), default=0.5)

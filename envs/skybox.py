@@ -36,6 +36,11 @@ def has_skyboxes(dataset: str | Path) -> bool:
     return any(next(Path(dataset).glob(f"{below}*/{FOLDER}"), None) for below in ("", "v1/scans/"))
 
 
+def is_there(dataset: str | Path, scan: str, viewpoint: str) -> bool:
+    """Whether any file of a viewpoint's skybox exists; `read_faces` says whether it is whole."""
+    return any(path.is_file() for paths in _candidates(dataset, scan, viewpoint) for path in paths)
+
+
 def read_faces(dataset: str | Path, scan: str, viewpoint: str, face_px: int | None = SMALL_PX) -> np.ndarray:
     """[6, F, F, 3] uint8, RGB: the strip of six faces, or else six files with one face each.
 

@@ -66,13 +66,13 @@ def draw_topdown(
     text_px = _text_px(size_px)
     top_px = 2.2 * text_px if title else 0.4 * text_px
     legend_px = 2.2 * text_px
-    figure = _new_figure(size_px, size_px)
+    figure = new_figure(size_px, size_px)
     box_px = (0.0, legend_px, float(size_px), size_px - top_px - legend_px)
     draw_route(figure, box_px, route, text_px=text_px, margin_m=margin_m, all_floors=floors == "all")
     if title:
-        _write(figure, size_px / 2, size_px - 0.5 * text_px, title, 1.15 * text_px, centred=True)
+        write_line(figure, size_px / 2, size_px - 0.5 * text_px, title, 1.15 * text_px, centred=True)
     _draw_legend(figure, [route], text_px)
-    return _pixels(figure)
+    return pixels_of(figure)
 
 
 def draw_routes(
@@ -103,19 +103,19 @@ def draw_routes(
     rows = [range(i, min(i + columns, len(routes))) for i in range(0, len(routes), columns)]
     heights_px = [map_px + 4.5 * text_px + line_px * max(len(texts[i]) for i in row) for row in rows]
     width_px, height_px = columns * tile_px, round(sum(heights_px) + 2.2 * text_px)
-    figure = _new_figure(width_px, height_px)
+    figure = new_figure(width_px, height_px)
     y_px = float(height_px)
     for row, row_px in zip(rows, heights_px, strict=True):
         for column, i in enumerate(row):
             x_px, map_y_px = column * tile_px, y_px - 2.2 * text_px - map_px
-            _write(figure, x_px + text_px, y_px - 0.7 * text_px, routes[i].title or "", 1.15 * text_px)
+            write_line(figure, x_px + text_px, y_px - 0.7 * text_px, routes[i].title or "", 1.15 * text_px)
             box_px = (float(x_px), map_y_px, float(tile_px), map_px)
             draw_route(figure, box_px, routes[i], text_px=text_px, margin_m=margin_m, all_floors=False)
             for k, line in enumerate(texts[i]):
-                _write(figure, x_px + text_px, map_y_px - 0.4 * text_px - k * line_px, line, text_px)
+                write_line(figure, x_px + text_px, map_y_px - 0.4 * text_px - k * line_px, line, text_px)
         y_px -= row_px
     _draw_legend(figure, routes, text_px)
-    return _pixels(figure)
+    return pixels_of(figure)
 
 
 def write_png(path: str | Path, rgb: np.ndarray) -> None:
@@ -130,7 +130,7 @@ def _text_px(width_px: int) -> float:
     return max(9.0, width_px / 46)
 
 
-def _new_figure(width_px: int, height_px: int) -> Figure:
+def new_figure(width_px: int, height_px: int) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -139,7 +139,7 @@ def _new_figure(width_px: int, height_px: int) -> Figure:
     return figure
 
 
-def _pixels(figure: Figure) -> np.ndarray:
+def pixels_of(figure: Figure) -> np.ndarray:
     """[H, W, 3] uint8 of a figure; a letter that the font lacks becomes a box without a warning."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -147,7 +147,7 @@ def _pixels(figure: Figure) -> np.ndarray:
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
 
 
-def _write(figure: Figure, x_px: float, y_px: float, text: str, size_px: float, centred: bool = False) -> None:
+def write_line(figure: Figure, x_px: float, y_px: float, text: str, size_px: float, centred: bool = False) -> None:
     """A line of text whose top is at y_px; a dollar sign is a dollar sign, not mathematics."""
     width_px, height_px = figure.get_size_inches() * figure.dpi
     figure.text(

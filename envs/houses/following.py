@@ -89,6 +89,20 @@ def _check_side(guide: Guide, path: list[int], clause: Clause) -> None:
 
 
 def _path(guide: Guide, state: State, clause: Clause) -> list[int]:
+    """Where a clause leads, looked up where it was asked before. Raises LostError."""
+    key = (state.viewpoint, state.before, clause)
+    if key not in guide.ways:
+        try:
+            guide.ways[key] = _find_path(guide, state, clause)
+        except LostError as error:
+            guide.ways[key] = str(error)
+    found = guide.ways[key]
+    if isinstance(found, str):
+        raise LostError(found)
+    return found
+
+
+def _find_path(guide: Guide, state: State, clause: Clause) -> list[int]:
     here, room = state.viewpoint, int(guide.room[state.viewpoint])
     if clause.kind in ("pass", "pass_side", "stop_by", "stop_before"):
         return guide.walk(here, [nearest_viewpoint(guide, _the_only(guide, clause.thing, room))], [room])

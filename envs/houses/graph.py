@@ -13,15 +13,18 @@ import networkx as nx
 import numpy as np
 from scipy import ndimage
 
-from envs.houses.furnish import BODY_M, Item
+from envs.houses.furnish import Item
 from envs.houses.panorama import Stage, face_rays, seen_items
-from envs.houses.plan import DOOR_WIDTH_M, HALF_WALL_M, STOREY_M, Plan, Rect, Room
+from envs.houses.plan import DOOR_WIDTH_M, STOREY_M, Door, Plan, Room
 from envs.houses.raycast import sees
+from envs.houses.walking import CELL_M, corners_of, free_floor, is_straight_walk, way, within
 
 EYE_M = 1.5
 SPACING_M = 1.85
-LONGEST_M = 3.3
-CELL_M = 0.05
+LONGEST_M = 3.6
+SHORTEST_M = 0.3
+THROUGH_M = 0.7
+"""A viewpoint that is added to pass a door stands this far behind it."""
 ID_FACE_PX = 40
 """Faces of this size are looked at to tell which objects a viewpoint sees."""
 
@@ -51,28 +54,19 @@ class NavGraph:
 
 def build_graph(rng: np.random.Generator, scan: str, plan: Plan, items: Sequence[Item], stage: Stage) -> NavGraph:
     """The graph of a building. ValueError where it cannot be connected; the caller draws another building."""
-    free = [_free_floor(plan, items, floor) for floor in range(plan.floors)]
+    free = [free_floor(plan, items, floor) for floor in range(plan.floors)]
     points = [point for room in plan.rooms for point in _spots(rng, plan, room, free[room.floor])]
     points += _flight_points(plan)
-    doors_used: set[int] = set()
-    for _ in range(3):
-        adjacency = _edges(points, plan, free, stage)
-        missing = [d for d in _unpassed_doors(points, adjacency, plan) if d not in doors_used]
-        if not missing:
-            break
-        for d in missing:
-            door = plan.doors[d]
-            sides = sorted((door.a, door.b), key=lambda r: (plan.rooms[r].kind == "hallway", plan.rooms[r].rect.area))
-            points.append((door.x, door.y, door.floor * STOREY_M + EYE_M, sides[0], d))
-        doors_used |= set(missing)
     adjacency = _edges(points, plan, free, stage)
-    parts = [sorted(part) for part in nx.connected_components(nx.from_numpy_array(adjacency))]
-    keep = max(parts, key=lambda part: (len(part), -part[0]))
+    for _ in plan.doors:
+        door = _door_out_of_reach(points, adjacency, plan)
+        if door is None:
+            break
+        points += _points_through(points, adjacency, plan, free[door.floor], door)
+        adjacency = _edges(points, plan, free, stage)
+    keep = _largest_part(adjacency)
     room = np.array([points[i][3] for i in keep])
-    crossed = {
-        frozenset((points[keep[i]][3], points[keep[j]][3])) for i, j in np.argwhere(adjacency[np.ix_(keep, keep)])
-    }
-    if len(set(room.tolist())) < len(plan.rooms) or not all(frozenset((d.a, d.b)) in crossed for d in plan.doors):
+    if len(set(room.tolist())) < len(plan.rooms) or _door_out_of_reach(points, adjacency, plan) is not None:
         raise ValueError("a room that no edge reaches, or a door that none passes")
     position = np.array([points[i][:3] for i in keep])
     pixels = np.zeros((len(keep), len(items)), np.int64)
@@ -88,30 +82,6 @@ def build_graph(rng: np.random.Generator, scan: str, plan: Plan, items: Sequence
 
 Point = tuple[float, float, float, int, int]
 """x, y, z of the eye, room, door or -1."""
-
-
-def _free_floor(plan: Plan, items: Sequence[Item], floor: int) -> np.ndarray:
-    """[H, W] bool: where the middle of a walker may be, cells of 5 cm from the building's corner."""
-    size = plan.size
-    free = np.zeros((int(size.depth / CELL_M) + 1, int(size.width / CELL_M) + 1), bool)
-
-    def mark(r: Rect, value: bool) -> None:
-        x0, y0 = max(int((r.x0 - size.x0) / CELL_M), 0), max(int((r.y0 - size.y0) / CELL_M), 0)
-        x1, y1 = int((r.x1 - size.x0) / CELL_M) + 1, int((r.y1 - size.y0) / CELL_M) + 1
-        free[y0 : max(y1, 0), x0 : max(x1, 0)] = value
-
-    for room in plan.rooms:
-        if room.floor == floor:
-            mark(room.rect.grown(-HALF_WALL_M - BODY_M), True)
-    for door in plan.doors:
-        if door.floor == floor:
-            half, reach = DOOR_WIDTH_M / 2 - BODY_M, HALF_WALL_M + BODY_M + CELL_M
-            dx, dy = (half, reach) if door.along_x else (reach, half)
-            mark(Rect(door.x - dx, door.y - dy, door.x + dx, door.y + dy), True)
-    for item in items:
-        if item.is_obstacle and plan.rooms[item.room].floor == floor:
-            mark(item.rect.grown(BODY_M), False)
-    return free
 
 
 def _spots(rng: np.random.Generator, plan: Plan, room: Room, free: np.ndarray) -> list[Point]:
@@ -146,14 +116,14 @@ def _stair_end(plan: Plan, room: Room) -> tuple[float, float]:
 
 
 def _flight_points(plan: Plan) -> list[Point]:
-    """Two viewpoints on the steps, of the room at the foot."""
+    """A viewpoint half-way up the steps, of the room at the foot."""
     stairs = plan.stairs
     if stairs is None:
         return []
     length = stairs.flight.width if stairs.up[0] else stairs.flight.depth
     x, y = stairs.flight.centre
     points: list[Point] = []
-    for share in (0.29, 0.71):
+    for share in (0.5,):
         reach = (share - 0.5) * length
         z = np.ceil(share * 16) / 16 * STOREY_M + EYE_M
         points.append((x + reach * stairs.up[0], y + reach * stairs.up[1], float(z), stairs.foot, -1))
@@ -161,7 +131,7 @@ def _flight_points(plan: Plan) -> list[Point]:
 
 
 def _edges(points: Sequence[Point], plan: Plan, free: Sequence[np.ndarray], stage: Stage) -> np.ndarray:
-    """[N, N] bool: pairs that are near, see each other, can be walked, and have no better way round."""
+    """[N, N] bool: pairs that are near, see each other, and can be walked in a straight line."""
     position = np.array([p[:3] for p in points])
     clear = sees(stage.grid, position)
     length = np.linalg.norm(position[:, None] - position[None], axis=-1)
@@ -169,16 +139,9 @@ def _edges(points: Sequence[Point], plan: Plan, free: Sequence[np.ndarray], stag
     edge = np.zeros((n, n), bool)
     for i in range(n):
         for j in range(i + 1, n):
-            near = 0.5 < length[i, j] <= LONGEST_M and clear[i, j]
+            near = SHORTEST_M < length[i, j] <= LONGEST_M and clear[i, j]
             edge[i, j] = edge[j, i] = near and _walkable(position[i], position[j], plan, free)
-    detour = np.where(edge, length, np.inf)
-    kept = edge.copy()
-    for i, j in np.argwhere(np.triu(edge)):
-        through = np.maximum(detour[i], detour[j])
-        total = detour[i] + detour[j]
-        if ((through < 0.95 * length[i, j]) & (total < 1.15 * length[i, j])).any():
-            kept[i, j] = kept[j, i] = False
-    return kept
+    return edge
 
 
 def _walkable(a: np.ndarray, b: np.ndarray, plan: Plan, free: Sequence[np.ndarray]) -> bool:
@@ -186,18 +149,41 @@ def _walkable(a: np.ndarray, b: np.ndarray, plan: Plan, free: Sequence[np.ndarra
     on_stairs = flights is not None and flights.holds(a[0], a[1]) and flights.holds(b[0], b[1])
     if abs(a[2] - b[2]) > 0.01 or (a[2] - EYE_M) % STOREY_M > 0.01:
         return on_stairs and abs(a[2] - b[2]) < 1.7
-    grid = free[round((a[2] - EYE_M) / STOREY_M)]
-    steps = np.linspace(0.0, 1.0, int(np.linalg.norm(a - b) / 0.04) + 2)[:, None]
-    line = a[:2] * (1 - steps) + b[:2] * steps
-    columns = ((line[:, 0] - plan.size.x0) / CELL_M).astype(int)
-    rows = ((line[:, 1] - plan.size.y0) / CELL_M).astype(int)
-    return bool(grid[rows, columns].all())
+    return is_straight_walk(plan, free[round((a[2] - EYE_M) / STOREY_M)], a[:2], b[:2])
 
 
-def _unpassed_doors(points: Sequence[Point], adjacency: np.ndarray, plan: Plan) -> list[int]:
-    """Doors that no edge passes."""
-    passed = set()
-    for i, j in np.argwhere(np.triu(adjacency)):
-        passed.add(frozenset((points[i][3], points[j][3])))
-    standing = {p[4] for p in points}
-    return [d for d, door in enumerate(plan.doors) if frozenset((door.a, door.b)) not in passed and d not in standing]
+def _largest_part(adjacency: np.ndarray) -> list[int]:
+    parts = [sorted(part) for part in nx.connected_components(nx.from_numpy_array(adjacency))]
+    return max(parts, key=lambda part: (len(part), -part[0]))
+
+
+def _door_out_of_reach(points: Sequence[Point], adjacency: np.ndarray, plan: Plan) -> Door | None:
+    """A door that no edge of the largest part passes, though the part has viewpoints in one of its rooms."""
+    keep = _largest_part(adjacency)
+    reached = {points[i][3] for i in keep}
+    passed = {
+        frozenset((points[keep[i]][3], points[keep[j]][3])) for i, j in np.argwhere(adjacency[np.ix_(keep, keep)])
+    }
+    missing = (d for d in plan.doors if frozenset((d.a, d.b)) not in passed and reached & {d.a, d.b})
+    return next(missing, None)
+
+
+def _points_through(
+    points: Sequence[Point], adjacency: np.ndarray, plan: Plan, free: np.ndarray, door: Door
+) -> list[Point]:
+    """Viewpoints that lead from the largest part through a door. ValueError where furniture leaves no way."""
+    reached = {points[i][3] for i in _largest_part(adjacency)}
+    front, behind = (door.a, door.b) if door.a in reached else (door.b, door.a)
+    x, y = plan.rooms[behind].rect.centre
+    beyond = np.array([0.0, np.sign(y - door.y)] if door.along_x else [np.sign(x - door.x), 0.0])
+    starts = np.array([points[i][:2] for i in _largest_part(adjacency) if points[i][3] == front])
+    line = way(plan, within(plan, free, [front, behind]), starts, np.array([door.x, door.y]) + THROUGH_M * beyond)
+    if not len(line):
+        raise ValueError(f"furniture leaves no way through the door at ({door.x:.1f}, {door.y:.1f})")
+    z = door.floor * STOREY_M + EYE_M
+    found: list[Point] = []
+    for x, y in corners_of(plan, free, line, LONGEST_M).tolist():
+        inside = front if plan.rooms[front].rect.holds(x, y) else behind
+        stands_in = np.hypot(x - door.x, y - door.y) < DOOR_WIDTH_M / 2
+        found.append((x, y, z, inside, plan.doors.index(door) if stands_in else -1))
+    return found

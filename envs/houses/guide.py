@@ -6,7 +6,7 @@ Legend: N viewpoints, I objects.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,17 +62,41 @@ class Guide:
 
     def called(self, name: str, room: int) -> list[int]:
         """Objects of a room that a name may mean: "sofa" or "red sofa"."""
-        return [i for i, t in enumerate(self.things) if t.room == room and name in (t.name, t.category)]
+        return self._called.get((name, room), [])
+
+    @cached_property
+    def _called(self) -> dict[tuple[str, int], list[int]]:
+        found: dict[tuple[str, int], list[int]] = {}
+        for i, thing in enumerate(self.things):
+            for name in dict.fromkeys((thing.name, thing.category)):
+                found.setdefault((name, thing.room), []).append(i)
+        return found
 
     def sees(self, viewpoint: int, thing: int) -> bool:
-        return bool(self.pixels[viewpoint, thing] >= SEEN_PIXELS)
+        return bool(self._seen[viewpoint, thing])
 
-    def is_only_one(self, name: str, thing: int, viewpoints: Iterable[int]) -> bool:
-        """Whether the name means this object alone, in its room, among all that the viewpoints see."""
+    @cached_property
+    def _seen(self) -> np.ndarray:
+        return self.pixels >= SEEN_PIXELS
+
+    def is_only_one(self, name: str, thing: int, viewpoint: int) -> bool:
+        """Whether the name means this object alone, in its room and among all that the viewpoint sees."""
         if self.called(name, self.things[thing].room) != [thing]:
             return False
-        others = [i for i, t in enumerate(self.things) if i != thing and name in (t.name, t.category)]
-        return not any(self.sees(viewpoint, i) for viewpoint in viewpoints for i in others)
+        others = [i for i in self._named[name] if i != thing]
+        return not self._seen[viewpoint, others].any()
+
+    @cached_property
+    def _named(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for (name, _), things in self._called.items():
+            found.setdefault(name, []).extend(things)
+        return found
+
+    @cached_property
+    def ways(self) -> dict[Hashable, list[int] | str]:
+        """What `following` has found out: where a clause leads from a viewpoint, or why it leads nowhere."""
+        return {}
 
     def walk(self, start: int, goals: Iterable[int], rooms: Iterable[int]) -> list[int]:
         """The shortest way inside the rooms to the nearest of the goals, both ends included; [] if there is none."""

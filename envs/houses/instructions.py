@@ -25,9 +25,10 @@ def write_instructions(
     Each one, read back and followed, visits exactly the route.
     """
     texts: list[str] = []
+    options = [(_options(guide, route, at, False), _options(guide, route, at, True)) for at in range(len(route))]
     for _ in range(count * TRIES):
         passes = int(rng.integers(0, 4))
-        clauses = _search(rng, guide, list(route), 0, State(route[0], heading_rad), passes)
+        clauses = _search(rng, guide, list(route), options, 0, State(route[0], heading_rad), passes)
         if clauses is None:
             return []
         if _repeats(clauses):
@@ -50,10 +51,18 @@ def _repeats(clauses: Sequence[Clause]) -> bool:
 
 
 def _search(
-    rng: np.random.Generator, guide: Guide, route: list[int], at: int, state: State, passes: int
+    rng: np.random.Generator,
+    guide: Guide,
+    route: list[int],
+    all_options: Sequence[tuple[list[Clause], list[Clause]]],
+    at: int,
+    state: State,
+    passes: int,
 ) -> list[Clause] | None:
-    """Clauses from route[at] to its end by depth-first search in random order, None if there are none."""
-    options = _options(guide, route, at, state, passes)
+    """Clauses from route[at] to its end by depth-first search in random order, None if there are none.
+
+    all_options: what could be said at each viewpoint of the route, without and with passing objects."""
+    options = all_options[at][passes > 0]
     order = rng.permutation(len(options))
     if rng.random() < 0.7:  # mostly by rooms, sometimes by objects
         order = np.array(sorted(order, key=lambda i: options[i].kind == "pass"), dtype=int)
@@ -73,13 +82,13 @@ def _search(
             if end == len(route) - 1:
                 return clauses
             continue
-        rest = _search(rng, guide, route, end, after, passes - clauses[-1].kind.startswith("pass"))
+        rest = _search(rng, guide, route, all_options, end, after, passes - clauses[-1].kind.startswith("pass"))
         if rest is not None:
             return _with_side(rng, guide, walked, clauses) + rest
     return None
 
 
-def _options(guide: Guide, route: list[int], at: int, state: State, passes: int) -> list[Clause]:
+def _options(guide: Guide, route: Sequence[int], at: int, passing: bool) -> list[Clause]:
     """What could be said at a viewpoint of a route; whether it leads along it is tried afterwards."""
     room = int(guide.room[route[at]])
     options: list[Clause] = []
@@ -89,11 +98,11 @@ def _options(guide: Guide, route: list[int], at: int, state: State, passes: int)
         if t.room != room or not guide.sees(route[at], thing):
             continue
         for name in (t.name, t.category):
-            if not guide.is_only_one(name, thing, [route[at]]):
+            if not guide.is_only_one(name, thing, route[at]):
                 continue
             if stays and guide.sees(route[-1], thing) and guide.reach_m[route[-1], thing] <= NEAR_M:
                 options.append(Clause("stop_before" if t.hangs else "stop_by", thing=name))
-            if passes > 0 and min(guide.reach_m[n, thing] for n in ahead) <= NEAR_M and len(ahead) > 1:
+            if passing and min(guide.reach_m[n, thing] for n in ahead) <= NEAR_M and len(ahead) > 1:
                 options.append(Clause("pass", thing=name))
             if not stays:
                 options.append(Clause("gate", thing=name))

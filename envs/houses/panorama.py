@@ -17,7 +17,8 @@ from scipy import ndimage
 from envs.houses.compiled import compiled
 from envs.houses.furnish import Item
 from envs.houses.plan import CEILING_M, HALF_WALL_M, STOREY_M, Plan, Rect
-from envs.houses.raycast import FAR_M, Grid, build_grid, grid_arrays, nearest_hit, trace
+from envs.houses.raster import first_solids
+from envs.houses.raycast import FAR_M, Grid, build_grid, grid_arrays, hit, nearest_hit, six, trace
 from envs.houses.rooms import Surface
 from envs.houses.shading import colour_at
 from envs.houses.solids import Solids, build_solids, ceiling_lamps
@@ -107,21 +108,30 @@ def view_rays(width_px: int, height_px: int, vfov_rad: float, heading_rad: float
 
 
 def render(stage: Stage, eye_m: Sequence[float], rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What rays [..., 3] from a point see: RGB [..., 3] uint8 and distance [...] float64 metres."""
-    flat = np.ascontiguousarray(rays.reshape(-1, 3))
-    s = stage.solids
-    rgb, distance = _render(
-        *grid_arrays(stage.grid), np.asarray(eye_m, np.float64), flat, s.albedo, s.texture, s.seed,
-        (STOREY_M, CEILING_M), stage.lamps, stage.occlusion, stage.room, MAP_M, *stage.corner_m, TONE,
-    )  # fmt: skip
+    """What rays [..., 3] of length 1 from a point see: RGB [..., 3] uint8 and distance [...] float64 metres."""
+    eye, flat = np.asarray(eye_m, np.float64), np.ascontiguousarray(rays.reshape(-1, 3))
+    _, solid, _ = trace(*grid_arrays(stage.grid), eye, flat)
+    rgb, distance = _look(stage, eye, flat, solid)
     return rgb.reshape(rays.shape), distance.reshape(rays.shape[:-1])
 
 
 def skybox(stage: Stage, eye_m: Sequence[float], size_px: int) -> tuple[np.ndarray, np.ndarray]:
     """The six faces beside each other: RGB [size, 6 * size, 3] uint8, distance [size, 6 * size] in metres."""
-    rgb, distance = render(stage, eye_m, face_rays(size_px))
-    strip = np.ascontiguousarray(rgb.transpose(1, 0, 2, 3).reshape(size_px, 6 * size_px, 3))
-    return strip, distance.transpose(1, 0, 2).reshape(size_px, 6 * size_px)
+    eye = np.asarray(eye_m, np.float64)
+    solid = first_solids(stage.grid.corners, stage.grid.shape, eye, size_px)
+    rgb, distance = _look(stage, eye, face_rays(size_px).reshape(-1, 3), solid.reshape(-1))
+    faces = rgb.reshape(6, size_px, size_px, 3).transpose(1, 0, 2, 3)
+    strip = np.ascontiguousarray(faces.reshape(size_px, 6 * size_px, 3))
+    return strip, distance.reshape(6, size_px, size_px).transpose(1, 0, 2).reshape(size_px, 6 * size_px)
+
+
+def _look(stage: Stage, eye: np.ndarray, rays: np.ndarray, solid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """RGB [M, 3] uint8 and distance [M] of rays [M, 3] that meet the solids [M] first."""
+    s = stage.solids
+    return _shade(
+        *grid_arrays(stage.grid), eye, rays, solid, s.albedo, s.texture, s.seed, (STOREY_M, CEILING_M), stage.lamps,
+        stage.occlusion, stage.room, MAP_M, *stage.corner_m, TONE,
+    )  # fmt: skip
 
 
 def seen_items(stage: Stage, eye_m: Sequence[float], rays: np.ndarray) -> np.ndarray:
@@ -132,24 +142,29 @@ def seen_items(stage: Stage, eye_m: Sequence[float], rays: np.ndarray) -> np.nda
 
 
 @compiled
-def _render(
-    origin, count, start, listed, corners, shape, eye, rays, albedo, texture, seed, storey, lamps, occlusion, room,
-    cell_m, x0, y0, tone,
+def _shade(
+    origin, count, start, listed, corners, shape, eye, rays, solids, albedo, texture, seed, storey, lamps, occlusion,
+    room, cell_m, x0, y0, tone,
 ):  # fmt: skip
     m = rays.shape[0]
     rgb, far = np.zeros((m, 3), np.uint8), np.empty(m)
     for i in range(m):
-        d = rays[i]
-        t, solid, face = nearest_hit(
-            origin, count, start, listed, corners, shape, eye[0], eye[1], eye[2], d[0], d[1], d[2], FAR_M
-        )
+        d, solid = (rays[i, 0], rays[i, 1], rays[i, 2]), solids[i]
+        t, face = -1.0, -1
+        if solid >= 0:
+            t, face = hit(six(corners, solid), shape[solid], eye[0], eye[1], eye[2], d[0], d[1], d[2])
+        if t <= 0.0:  # a ray along an edge, which rounding made a miss
+            t, solid, face = nearest_hit(
+                origin, count, start, listed, corners, shape, eye[0], eye[1], eye[2], d[0], d[1], d[2], FAR_M
+            )
         far[i] = t
         if solid < 0:
             continue
         x, y, z = eye[0] + t * d[0], eye[1] + t * d[1], eye[2] + t * d[2]
         r, g, b = colour_at(
-            x, y, z, t, face, d, corners[solid], shape[solid], albedo[solid], texture[solid], seed[solid], storey,
-            lamps, occlusion, room, cell_m, x0, y0,
+            x, y, z, t, face, d, six(corners, solid), shape[solid],
+            (albedo[solid, 0], albedo[solid, 1], albedo[solid, 2]), texture[solid], seed[solid], storey, lamps,
+            occlusion, room, cell_m, x0, y0,
         )  # fmt: skip
         for k, value in enumerate((r, g, b)):
             rgb[i, k] = tone[int(1023.0 * min(max(value, 0.0), 1.0) + 0.5)]

@@ -52,6 +52,12 @@ def build_grid(solids: Solids) -> Grid:
 
 
 @compiled
+def six(corners, i):
+    """The corners of solid i as a tuple: several times faster to hand on than a row of the array."""
+    return corners[i, 0], corners[i, 1], corners[i, 2], corners[i, 3], corners[i, 4], corners[i, 5]
+
+
+@compiled
 def hit_box(c, ox, oy, oz, ix, iy, iz):
     """Distance along the ray to the box with corners c [6] and the axis of the face met, or (-1, -1).
 
@@ -93,13 +99,23 @@ def hit_round(c, is_cylinder, ox, oy, oz, dx, dy, dz):
 
 
 @compiled
+def hit(c, shape, ox, oy, oz, dx, dy, dz):
+    """Distance in metres to the solid with corners c and the face met, as `nearest_hit`; (-1, -1) if there is none."""
+    if shape == 0:
+        return hit_box(c, ox, oy, oz, 1.0 / _no_zero(dx), 1.0 / _no_zero(dy), 1.0 / _no_zero(dz))
+    return hit_round(c, shape == 1, ox, oy, oz, _no_zero(dx), _no_zero(dy), _no_zero(dz))
+
+
+@compiled
+def _no_zero(x):
+    return x if abs(x) > 1e-12 else 1e-12
+
+
+@compiled
 def nearest_hit(origin, count, start, listed, corners, shape, ox, oy, oz, dx, dy, dz, reach):
     """(distance in metres, solid, face) of the first solid within `reach`, solid -1 if none; the direction has length
     1. face: 0, 1, 2 the axis of a flat side, 3 a round side."""
-    tiny = 1e-12
-    dx = dx if abs(dx) > tiny else tiny
-    dy = dy if abs(dy) > tiny else tiny
-    dz = dz if abs(dz) > tiny else tiny
+    dx, dy, dz = _no_zero(dx), _no_zero(dy), _no_zero(dz)
     ix, iy, iz = 1.0 / dx, 1.0 / dy, 1.0 / dz
     gx, gy, gz = (ox - origin[0]) / CELL_M, (oy - origin[1]) / CELL_M, (oz - origin[2]) / CELL_HEIGHT_M
     cx, cy, cz = int(np.floor(gx)), int(np.floor(gy)), int(np.floor(gz))
@@ -114,9 +130,9 @@ def nearest_hit(origin, count, start, listed, corners, shape, ox, oy, oz, dx, dy
         for k in range(start[cell], start[cell + 1]):
             i = listed[k]
             if shape[i] == 0:
-                t, f = hit_box(corners[i], ox, oy, oz, ix, iy, iz)
+                t, f = hit_box(six(corners, i), ox, oy, oz, ix, iy, iz)
             else:
-                t, f = hit_round(corners[i], shape[i] == 1, ox, oy, oz, dx, dy, dz)
+                t, f = hit_round(six(corners, i), shape[i] == 1, ox, oy, oz, dx, dy, dz)
             if 0.0 < t < best:
                 best, solid, face = t, i, f
         leave = min(next_x, next_y, next_z)

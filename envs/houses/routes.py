@@ -32,20 +32,28 @@ def draw_routes(rng: np.random.Generator, guide: Guide, count: int) -> list[Guid
     paths = dict(nx.all_pairs_dijkstra_path(guide.network))
     ends = [n for n in guide.network if not guide.on_steps[n]]
     pairs = [(a, b) for a in ends for b in ends if LEAST_NODES <= len(paths[a].get(b, ())) <= MOST_NODES]
-    found: list[GuidedRoute] = []
-    order = rng.permutation(len(pairs))
+    order = rng.permutation(len(pairs)).tolist()
     height = guide.position_m[:, 2]
-    climbs = [i for i in order if height[pairs[i][0]] != height[pairs[i][1]]][: count // 4]  # rare if left to chance
-    for i in dict.fromkeys([*climbs, *order]):
-        rows = paths[pairs[i][0]][pairs[i][1]]
-        steps = np.diff(guide.position_m[rows], axis=0)
-        length = float(np.linalg.norm(steps, axis=1).sum())
+    climbs: list[list[int]] = []
+    others: list[list[int]] = []
+    for a, b in (pairs[i] for i in order):
+        (climbs if height[a] != height[b] else others).append(paths[a][b])
+    found = _told(rng, guide, climbs, count // 4)  # rare if left to chance
+    found += _told(rng, guide, others, count - len(found))
+    return [found[i] for i in rng.permutation(len(found))]
+
+
+def _told(rng: np.random.Generator, guide: Guide, paths: list[list[int]], count: int) -> list[GuidedRoute]:
+    """The first `count` of the paths that are of a length and can be told."""
+    found: list[GuidedRoute] = []
+    for rows in paths:
+        if len(found) == count:
+            break
+        length = float(np.linalg.norm(np.diff(guide.position_m[rows], axis=0), axis=1).sum())
         if not SHORTEST_M <= length <= LONGEST_M:
             continue
         heading = round(float(rng.uniform(0.0, 2 * math.pi)), 3) % 6.283
         texts = write_instructions(rng, guide, rows, heading)
         if texts:
             found.append(GuidedRoute(tuple(rows), heading, length, tuple(texts)))
-        if len(found) == count:
-            break
-    return [found[i] for i in rng.permutation(len(found))]
+    return found

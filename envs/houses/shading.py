@@ -103,8 +103,8 @@ def lit(x, y, z, nx, ny, nz, storey, lamps, occlusion, room, cell_m, x0, y0):
     floor = min(max(int((z + 0.15) / storey[0]), 0), floors - 1)
     i = min(max(int((y + 0.08 * ny - y0) / cell_m), 0), rows - 1)
     j = min(max(int((x + 0.08 * nx - x0) / cell_m), 0), columns - 1)
-    lamp = lamps[max(room[floor, i, j], 0)]
-    dx, dy, dz = lamp[0] - x, lamp[1] - y, lamp[2] - z
+    lamp = max(room[floor, i, j], 0)
+    dx, dy, dz = lamps[lamp, 0] - x, lamps[lamp, 1] - y, lamps[lamp, 2] - z
     d2 = dx * dx + dy * dy + dz * dz + 0.05
     cosine = max((nx * dx + ny * dy + nz * dz) / np.sqrt(d2), 0.0)
     light = 0.50 + 0.05 * nx + 0.08 * ny + 0.05 * nz + 0.78 * cosine / (1.0 + 0.09 * d2)
@@ -124,7 +124,8 @@ def lit(x, y, z, nx, ny, nz, storey, lamps, occlusion, room, cell_m, x0, y0):
 def colour_at(
     x, y, z, distance, face, direction, c, shape, albedo, texture, seed, storey, lamps, occlusion, room, cell_m, x0, y0
 ):
-    """R, G, B in 0..1 of the point (x, y, z) on the solid with corners c [6]."""
+    """R, G, B in 0..1 of the point (x, y, z) on the solid with corners c; c, albedo, direction are tuples of 6, 3, 3:
+    rows of arrays would take twice the time."""
     nx, ny, nz = 0.0, 0.0, 0.0
     if face == 3:
         nx = (x - 0.5 * (c[0] + c[3])) / (0.5 * (c[3] - c[0])) ** 2
@@ -145,7 +146,7 @@ def colour_at(
         u, v = y, z
     else:
         u, v = x, z
-    r, g, b = albedo[0], albedo[1], albedo[2]
+    r, g, b = albedo
     if texture in (11, 12, 13, 14, 17) and face < 2:
         along, low, wide = (y, c[1], c[4] - c[1]) if face == 0 else (x, c[0], c[3] - c[0])
         r, g, b = picture_colour(texture, (along - low) / wide, (z - c[2]) / (c[5] - c[2]), seed, r, g, b)

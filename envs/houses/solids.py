@@ -198,6 +198,17 @@ def _surface(role: str, main: Colour, texture: str) -> Surface:
     return fixed[role]
 
 
+def in_own_colour(solids: Solids, items: Sequence[Item]) -> np.ndarray:
+    """[P] bool: whether a solid has the colour by which its object is called, or a shade of it."""
+    found = np.zeros(len(solids.item), bool)
+    for item in items:
+        main, texture = COLOURS[item.colour], MATERIAL_TEXTURE[item.material]
+        shades = np.array([_surface(role, main, texture).albedo for role in ("main", "dark", "pale", "lampshade")])
+        rows = np.flatnonzero(solids.item == item.index)
+        found[rows] = (np.abs(solids.albedo[rows, None] - shades) < 1e-9).all(axis=-1).any(axis=-1)
+    return found
+
+
 def ceiling_lamps(plan: Plan) -> np.ndarray:
     """[R, 3] float64: the lamp of each room, metres; in the shaft of the stairs it hangs over the flight."""
     lamps = np.array([(*room.rect.centre, room.z_m + CEILING_M - 0.25) for room in plan.rooms])

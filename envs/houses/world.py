@@ -16,7 +16,10 @@ import numpy as np
 from envs.houses.guide import guide_of
 from envs.houses.house import draw_house
 from envs.houses.panorama import skybox
+from envs.houses.pictures import image_file, image_id, picture_views, write_pictures
 from envs.houses.routes import draw_routes
+from envs.houses.views import house_views
+from envs.houses.vision_language import language_files, write_language_files
 from envs.houses.writer import (
     connectivity,
     depth_file,
@@ -29,7 +32,7 @@ from envs.houses.writer import (
     write_world_files,
 )
 
-FORMAT = 1
+FORMAT = 2
 TRAIN, UNSEEN = 0, 1
 SPLITS = ("train", "val_seen", "val_unseen", "test")
 MOST_HOUSES = 1000
@@ -37,7 +40,8 @@ MOST_HOUSES = 1000
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """What determines the bytes of a world: seed, numbers of houses, edge of a skybox face, routes per house."""
+    """What determines the bytes of a world: seed, numbers of houses, edge of a skybox face, routes per house,
+    whether depth and the data of vision-and-language tasks are written."""
 
     seed: int
     train: int
@@ -46,6 +50,7 @@ class WorldConfig:
     train_routes: int
     eval_routes: int
     depth: bool = False
+    tasks: bool = True
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,8 @@ def make_world(
     for i, _ in enumerate(_run(missing, workers), start=1):
         report(done + i, len(jobs))
     houses = [json.loads(job.file.read_text()) for job in jobs]
+    if config.tasks and (missing or not all(file.is_file() for file in language_files(out))):
+        write_language_files(out, (houses[: config.train], houses[config.train :]), config.seed)
     return write_world_files(out, houses, SPLITS)
 
 
@@ -144,16 +151,29 @@ def is_made(job: HouseJob) -> bool:
         return False
     viewpoints = [item["image_id"] for item in house["connectivity"]]
     kinds = (skybox_file, depth_file) if job.config.depth else (skybox_file,)
-    return all(kind(job.out, job.scan, viewpoint).is_file() for viewpoint in viewpoints for kind in kinds)
+    files = [kind(job.out, job.scan, viewpoint) for viewpoint in viewpoints for kind in kinds]
+    for row, viewpoint in enumerate(house["viewpoints"]):
+        files += picture_files(job, row, viewpoint["pictures"])
+    return all(file.is_file() for file in files)
+
+
+def picture_files(job: HouseJob, row: int, views: Sequence[int]) -> list[Path]:
+    """Where the pictures of some views of a viewpoint lie."""
+    return [image_file(job.out, job.stream, image_id(job.stream, job.number, row, view)) for view in views]
 
 
 def make_house(job: HouseJob) -> str:
     """Draws and writes a house; its JSON file comes last and says that the house is whole. Returns the scan."""
     config = job.config
     house = draw_house(job.scan, config.seed, job.stream, job.number)
-    for viewpoint, eye in zip(house.graph.viewpoint, house.graph.position_m, strict=True):
+    facts = {"scan": job.scan, **scene_graph(house, house_views(house)), "connectivity": connectivity(house.graph)}
+    for row, (viewpoint, eye) in enumerate(zip(house.graph.viewpoint, house.graph.position_m, strict=True)):
         rgb, distance_m = skybox(house.stage, eye.tolist(), config.face_px)
         write_skybox(skybox_file(job.out, job.scan, viewpoint), rgb)
+        views = picture_views(facts, row) if config.tasks else []
+        facts["viewpoints"][row]["pictures"] = views
+        if views:
+            write_pictures(rgb, views, picture_files(job, row, views))
         if config.depth:
             write_depth(depth_file(job.out, job.scan, viewpoint), distance_m)
     names = ("train", "val_seen") if job.stream == TRAIN else ("val_unseen", "test")
@@ -165,10 +185,7 @@ def make_house(job: HouseJob) -> str:
     least = max(len(routes) - counts[1], 0)
     first = min(counts[0], least)
     split = {names[0]: routes[:first], names[1]: routes[first : first + counts[1]]}
-    write_json(
-        job.file,
-        {"scan": job.scan, **scene_graph(house), "connectivity": connectivity(house.graph), "routes": split},
-    )
+    write_json(job.file, {**facts, "routes": split})
     return job.scan
 
 

@@ -19,6 +19,7 @@ from envs.houses.house import House
 from envs.houses.panorama import POSE_ROTATION
 from envs.houses.plan import Rect
 from envs.houses.routes import GuidedRoute
+from envs.houses.views import ViewContents
 from envs.skybox import FOLDER
 
 JPEG_QUALITY = 90
@@ -77,8 +78,9 @@ def connectivity(graph: NavGraph) -> list[dict[str, Any]]:
     return items
 
 
-def scene_graph(house: House) -> dict[str, Any]:
-    """Rooms, doors, objects of a house, with what each viewpoint sees: ground truth for other tasks."""
+def scene_graph(house: House, contents: Sequence[ViewContents]) -> dict[str, Any]:
+    """Rooms, doors, objects of a house, with what each viewpoint sees, in each of its views: ground truth for other
+    tasks."""
     plan, graph = house.plan, house.graph
     rooms = [
         {"kind": r.kind, "floor": r.floor, "rect_m": _corners(r.rect), "wall": wall.texture, "ground": floor.texture}
@@ -100,6 +102,7 @@ def scene_graph(house: House) -> dict[str, Any]:
         {
             "id": viewpoint, "room": int(graph.room[i]), "door": int(graph.door[i]),
             "seen_items": {str(k): int(n) for k, n in enumerate(graph.item_pixels[i]) if n >= SEEN_PIXELS},
+            "views": contents[i].items, "view_rooms": contents[i].rooms, "view_steps": contents[i].steps,
         }
         for i, viewpoint in enumerate(graph.viewpoint)
     ]  # fmt: skip
