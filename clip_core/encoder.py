@@ -201,7 +201,7 @@ class ClipEncoder(nn.Module):
             raise ValueError(f"texts is one text, {texts[:40]!r}; expected a list of texts")
         if self._tokenizer is None:
             try:
-                self._tokenizer = open_clip.get_tokenizer(self.source.model)
+                self._tokenizer = open_clip.get_tokenizer(self.source.address, **self.source.tokenizer_options)
             except (OSError, RuntimeError) as error:
                 raise ValueError(
                     f"the tokenizer of {self.source.model} is not on this machine ({clip_weights.first_line(error)}); "
@@ -271,11 +271,7 @@ class ClipEncoder(nn.Module):
         return self.clip.encode_text(ids, normalize=False)
 
     def _prepared(self, images: Tensor) -> Tensor:
-        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            raise ValueError(
-                f"images are {images.dtype} {tuple(images.shape)}; expected normalised floats [B, 3, H, W]: transform "
-                "pixels first (ClipEncoder.transform)"
-            )
+        check_normalised(images)
         images = images.to(self.device)
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
@@ -290,6 +286,15 @@ class ClipEncoder(nn.Module):
                 f"{self.source.model} has a tower of timm; grids, and vectors before the projection, exist for the ViT "
                 "and RN models of open_clip: expected one of those"
             )
+
+
+def check_normalised(images: Tensor) -> None:
+    """Raises ValueError unless images can be the input of an encoder, floats [B, 3, H, W]."""
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise ValueError(
+            f"images are {images.dtype} {tuple(images.shape)}; expected normalised floats [B, 3, H, W]: transform "
+            "pixels first (ClipEncoder.transform)"
+        )
 
 
 def _check_choices(precision: str, positions: str, batch_norm: str) -> None:

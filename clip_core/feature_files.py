@@ -35,7 +35,7 @@ class Header:
     source: str
     """What they were computed from: a file or a data set."""
     shape: tuple[int, ...]
-    """Shape of one item: (36, D) for a panorama, (cells, D) for grid features of an image."""
+    """Shape of one item: (36, D) for a panorama, (D,) for the vector of an image, (h, w, D) for its grid."""
     dtype: Dtype = "float16"
     """Number format of the table."""
     model: str | None = None

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,6 +22,7 @@ ResizeMode = Literal["shortest", "longest", "squash"]
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La", "CMYK", "YCbCr", "HSV")  # 8 bits a channel
+_MOST_PIXELS = 100_000_000  # of a resized image, 300 MB
 _HOW = {
     "shortest": "shortest side to the size, centre crop",
     "longest": "longest side to the size, padded",
@@ -76,13 +77,31 @@ class ImageTransform:
         Equal to the bit to `open_clip.image_transform` on the RGB image. Images of other modes become RGB first; see
         `as_rgb`, which also names the modes that raise ValueError.
         """
+        return self.normalised(self.pixels(image))
+
+    def pixels(self, image: Image.Image) -> Tensor:
+        """The first half of `__call__`, up to whole grey levels: uint8 [3, h, w] of one PIL image.
+
+        Threads may call it at once. Raises ValueError for an image so long and thin that resizing would blow it up.
+        """
         image = as_rgb(image)
         height, width = self._resized(image.height, image.width)
+        if height * width > _MOST_PIXELS:
+            raise ValueError(
+                f"an image of {image.width} x {image.height} px would have {width} x {height} px before cropping; "
+                "expected a shape nearer to that of the input"
+            )
         if (height, width) != (image.height, image.width):
             how = Image.Resampling.BILINEAR if self._filter() == "bilinear" else Image.Resampling.BICUBIC
             image = image.resize((width, height), how)
-        pixels = torch.from_numpy(np.array(image, np.uint8)).permute(2, 0, 1)
-        return self._normalised(self._cropped(pixels))
+        pixels = self._cropped(torch.from_numpy(np.array(image, np.uint8)).permute(2, 0, 1))
+        return torch.from_numpy(np.ascontiguousarray(pixels.numpy()))  # numpy copies in this thread alone
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """The second half: uint8 [..., 3, h, w] -> float32, mean and deviation of each channel taken out."""
+        mean = torch.tensor(self.mean, dtype=torch.float32)[:, None, None].to(pixels.device, non_blocking=True)
+        std = torch.tensor(self.std, dtype=torch.float32)[:, None, None].to(pixels.device, non_blocking=True)
+        return pixels.contiguous().float().div_(255).sub_(mean).div_(std)
 
     def batch(self, images: Tensor) -> Tensor:
         """Input of the encoder for a batch on its device: uint8 [B, 3, H, W] RGB -> float32 [B, 3, h, w].
@@ -100,7 +119,7 @@ class ImageTransform:
         down_first = rows > height and rows - height > 2 * (columns - width)
         images = self._resample(images, (height, columns) if down_first else (rows, width))
         images = self._resample(images, (height, width))
-        return self._normalised(self._cropped(images))
+        return self.normalised(self._cropped(images))
 
     def _resample(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         if tuple(images.shape[2:]) == size:
@@ -137,12 +156,6 @@ class ImageTransform:
         left = round((pixels.shape[-1] - self.width_px) / 2)
         return pixels[..., top : top + self.height_px, left : left + self.width_px]
 
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        """uint8 [..., 3, h, w] -> float32, mean and deviation of each channel taken out."""
-        mean = torch.tensor(self.mean, dtype=torch.float32, device=pixels.device)[:, None, None]
-        std = torch.tensor(self.std, dtype=torch.float32, device=pixels.device)[:, None, None]
-        return pixels.contiguous().float().div_(255).sub_(mean).div_(std)
-
 
 def as_rgb(image: Image.Image) -> Image.Image:
     """RGB image of a PIL image of 8 bits a channel: grey, palette, CMYK, with alpha (dropped, as open_clip does).
@@ -161,15 +174,15 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def open_image(path: Path | str) -> Image.Image:
+def open_image(path: Path | str, *, upright: bool = False) -> Image.Image:
     """RGB image of a file, decoded whole; ValueError that names the file if it is missing, broken or not of 8 bits.
 
-    The orientation tag of cameras is not applied, as in open_clip.
+    upright: turn it as the orientation tag of the camera says, as viewers (and detectron2) do and open_clip does not.
     """
     try:
         with Image.open(path) as image:
             image.load()
-            return as_rgb(image)
+            return as_rgb(ImageOps.exif_transpose(image) if upright else image)
     except FileNotFoundError:
         raise ValueError(f"no image at {path}") from None
     except UnidentifiedImageError:

@@ -19,6 +19,7 @@ from clip_core.feature_files import ChannelOrder, Dtype, Header, Layer, partial_
 from clip_core.feature_writer import StoreWriter
 from clip_core.features import FeatureStore
 from precompute.legacy import Camera, Panorama, read_panoramas
+from precompute.screen import say
 
 _LOGITS = 1000  # ImageNet classes, which HAMT and DUET append to the features
 
@@ -68,18 +69,16 @@ def convert(config: Convert, console: Console | None = None) -> FeatureStore:
         raise ValueError(f"{config.source} has no rows; expected one a viewpoint")
     header = _header(config, first)
     if config.dim is None and header.dim - _LOGITS in (512, 640, 768, 1024, 2048):
-        _say(
-            console, f"{header.dim} numbers a view: with class logits? Then cut them off: --dim {header.dim - _LOGITS}"
-        )
+        say(console, f"{header.dim} numbers a view: with class logits? Then cut them off: --dim {header.dim - _LOGITS}")
     with StoreWriter(config.out, header) as writer, _progress(console) as progress:
         if continued:
-            _say(console, f"Continuing {config.out}: {len(writer.rows)} rows are there")
+            say(console, f"Continuing {config.out}: {len(writer.rows)} rows are there")
         task = progress.add_task(config.source.name, total=1.0)
         for panorama in _copied(itertools.chain([first], panoramas), writer, first.camera):
             progress.update(task, completed=panorama.done)
         store = writer.finish()
     seconds = time.perf_counter() - began
-    _say(
+    say(
         console,
         f"{config.out}: {len(store)} x {' x '.join(map(str, header.shape))} {header.dtype}, "
         f"{store.table.nbytes / 1e9:.2f} GB, in {seconds:.1f} s "
@@ -128,11 +127,6 @@ def _add(key: str, features: np.ndarray, writer: StoreWriter) -> None:
         raise ValueError(
             f"{key} was there before with other features; expected one row a viewpoint: remove one of the two rows"
         )
-
-
-def _say(console: Console, line: str) -> None:
-    """Prints a line as it is: a file name is no markup."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _progress(console: Console) -> Progress:

@@ -157,3 +157,39 @@ def test_broken_files_are_named(tmp_path):
         open_image(tmp_path / "deep.png")
     Image.fromarray(noise(8, 8)).convert("CMYK").save(tmp_path / "print.jpg")
     assert open_image(tmp_path / "print.jpg").mode == "RGB"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_tag_is_applied_when_asked_for(tmp_path, orientation):
+    """Each tag undoes what a camera that was held that way did to the picture."""
+    held = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90"}
+    held |= {7: "TRANSVERSE", 8: "ROTATE_270"}
+    image = Image.fromarray(noise(20, 30))
+    stored = image.transpose(Image.Transpose[held[orientation]]) if orientation > 1 else image
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "photo.png", exif=exif)
+    assert np.array_equal(open_image(tmp_path / "photo.png", upright=True), image)
+    assert np.array_equal(open_image(tmp_path / "photo.png"), stored)
+
+
+def test_a_damaged_orientation_tag_is_no_tag(tmp_path):
+    image = Image.fromarray(noise(20, 30))
+    image.save(tmp_path / "photo.png", exif=b"Exif\0\0II*\0nonsense")
+    with pytest.warns(UserWarning, match="Corrupt EXIF data"):
+        assert np.array_equal(open_image(tmp_path / "photo.png", upright=True), image)
+
+
+def test_the_two_halves_make_the_whole():
+    transform = ImageTransform(32, 48)
+    image = Image.fromarray(drawing(100, 90))
+    pixels = transform.pixels(image)
+    assert pixels.dtype == torch.uint8
+    assert pixels.is_contiguous()
+    assert torch.equal(transform.normalised(pixels[None])[0], transform(image))
+
+
+def test_an_image_too_thin_to_be_resized_is_refused():
+    with pytest.raises(ValueError, match="an image of 60000 x 1 px would have 13440000 x 224 px before cropping"):
+        ImageTransform()(Image.new("RGB", (60_000, 1)))
+    assert ImageTransform(resize_mode="squash")(Image.new("RGB", (60_000, 1))).shape == (3, 224, 224)

@@ -22,7 +22,9 @@ def make_folder(folder, kind, seed=0, preprocess=None, **changes):
     model = open_clip.create_model(name)
     for key, value in model.state_dict().items():
         if value.is_floating_point() and value.ndim <= 1 and key != "logit_scale":  # norms, biases, running statistics
-            value.copy_(torch.rand_like(value) * 0.5 + 0.5 * (not key.endswith("bias")))
+            value.copy_(torch.rand_like(value) * 0.5 + 0.5 * (not key.endswith(("bias", "mean"))))
+            if "running" in key:  # so small that what an RN sees survives its ReLUs
+                value.mul_(0.1)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     return name
 
