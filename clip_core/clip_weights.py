@@ -5,6 +5,7 @@ Every fault ends in a ValueError that names what was found and what to do. Nothi
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import json
@@ -19,6 +20,9 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from clip_core import shipped
+from clip_core.bpe_subset import MERGES_FILE
 
 RANDOM = "random"
 """In place of a tag: untrained weights, for tests and for training from nothing."""
@@ -44,18 +48,34 @@ class ClipSource:
     """Architecture: `embed_dim`, `vision_cfg`, `text_cfg`."""
     preprocess: Mapping[str, Any]
     """What the folder or the tag says of preprocessing; may be empty."""
+    folder: Path | None = None
+    """Folder of the architecture, as open_clip saves it; None for a name of open_clip."""
+
+    @property
+    def address(self) -> str:
+        """What open_clip calls the model."""
+        return self.model if self.folder is None else f"{LOCAL_DIR}{self.folder}"
+
+    @property
+    def tokenizer_options(self) -> dict[str, Any]:
+        """For `open_clip.get_tokenizer`: the merges of the folder, where it has its own."""
+        merges = None if self.folder is None else self.folder / MERGES_FILE
+        return {} if merges is None or not merges.is_file() else {"bpe_path": str(merges)}
 
 
 def resolve(model: str, pretrained: str | None = None, weights: Path | str | None = None) -> ClipSource:
     """Finds architecture and weights file; a tag without `weights` is taken from open_clip's cache or fetched.
 
-    model: a name of `open_clip.list_models()` or `local-dir:FOLDER` (open_clip_config.json and weights).
+    model: a name of `open_clip.list_models()`, `local-dir:FOLDER` (open_clip_config.json and weights), or
+        `clipnav-houses`, the small model of the package, whose tag is `embedded`.
     pretrained: tag of the weights, or `random`. With `weights`, the tag that the file holds: it decides on quick-GELU
         and preprocessing. The path of a file is understood too, as in open_clip.
     Raises ValueError for a name, tag, folder or file that does not exist, and for a tag that cannot be fetched.
     """
     if model.startswith(LOCAL_DIR):
         return _resolve_folder(model, pretrained, weights)
+    if model == shipped.MODEL:
+        return _resolve_shipped(pretrained, weights)
     name, config = _known_model(model)
     if pretrained is not None and weights is None and Path(pretrained).suffix in SUFFIXES:
         pretrained, weights = None, pretrained
@@ -84,7 +104,7 @@ def build(source: ClipSource) -> nn.Module:
     with _quiet():
         try:
             model = open_clip.create_model(
-                source.model, load_weights=False, pretrained_text=False, force_quick_gelu=source.quick_gelu
+                source.address, load_weights=False, pretrained_text=False, force_quick_gelu=source.quick_gelu
             )
         except (OSError, RuntimeError, TypeError, AssertionError) as error:
             raise ValueError(f"{source.model} cannot be built by open_clip: {first_line(error)}") from error
@@ -146,7 +166,17 @@ def _resolve_folder(model: str, pretrained: str | None, weights: Path | str | No
             raise ValueError(f"{folder} has no weights (*.safetensors, *.bin, *.pth); copy the file into it")
     found = None if weights is None else _existing(Path(weights))
     quick = bool(config.get("quick_gelu") or pretrained == "openai")
-    return ClipSource(model, pretrained, found, quick, config, content.get("preprocess_cfg") or {})
+    return ClipSource(model, pretrained, found, quick, config, content.get("preprocess_cfg") or {}, folder)
+
+
+def _resolve_shipped(pretrained: str | None, weights: Path | str | None) -> ClipSource:
+    """The package's own model: its own weights, checksum compared, or others of its architecture."""
+    if pretrained not in (None, RANDOM, shipped.TAG) and weights is None:
+        raise ValueError(f"{shipped.MODEL} has no weights {pretrained!r}; expected {shipped.TAG} or {RANDOM}")
+    if weights is None and pretrained != RANDOM:
+        pretrained, weights = shipped.TAG, shipped.shipped_weights()
+    source = _resolve_folder(f"{LOCAL_DIR}{shipped.FOLDER}", pretrained, weights)
+    return dataclasses.replace(source, model=shipped.MODEL)
 
 
 def _known_model(model: str) -> tuple[str, dict[str, Any]]:

@@ -92,7 +92,12 @@ def images(config: Images, console: Console | None = None) -> FeatureStore:
     paths = find_images(config.images)
     with start_runtime(config.device, config.precision) as runtime:
         encoder = load_encoder(
-            config.model, config.pretrained, config.weights, device=runtime.device, precision=config.precision
+            config.model,
+            config.pretrained,
+            config.weights,
+            device=runtime.device,
+            precision=config.precision,
+            channels_last=True,
         )
         transform = _transform(encoder.transform, size, config)
         broken = _broken_list(config, runtime)

@@ -102,7 +102,12 @@ def make_panoramas(config: Panoramas, runtime: Runtime, console: Console) -> Fea
         raise ValueError(f"batch is {config.batch}; expected at least 1 panorama")
     viewpoints = find_viewpoints(config.data, config.connectivity, config.scans)
     encoder = load_encoder(
-        config.model, config.pretrained, config.weights, device=runtime.device, precision=config.precision
+        config.model,
+        config.pretrained,
+        config.weights,
+        device=runtime.device,
+        precision=config.precision,
+        channels_last=True,
     )
     encode = PanoramaEncoder(config, encoder, viewpoints)
     return make_store(config.out, encode.header(), encode.work(), runtime, console)

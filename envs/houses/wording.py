@@ -73,7 +73,7 @@ def plural(name: str) -> str:
 
 def a(name: str) -> str:
     """With its indefinite article."""
-    return f"an {name}" if name[0] in "aeio" else f"a {name}"
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def capital(sentence: str) -> str:
