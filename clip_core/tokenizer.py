@@ -31,7 +31,9 @@ _PUNCTUATION = frozenset(string.punctuation)
 class Tokenizer(Protocol):
     """What models and loaders ask of a tokenizer, whatever vocabulary is behind it."""
 
+    vocabulary: tuple[str, ...]
     pad_id: int
+    unk_id: int
     bos_id: int
     eos_id: int
     max_length: int

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from envs.guide_annotations import check_languages, language_matches, read_guide
 from envs.scenes import Scene
 
 HELP = "see docs/data.md for where the file comes from and what it must hold"
@@ -19,7 +20,8 @@ R2R_FIELDS = ("scan", "path_id", "path", "heading", "instructions")
 @dataclass(frozen=True)
 class Episode:
     """One instruction with its route. `path` holds viewpoint ids from start to goal; on the test split (`has_goal`
-    False) only the start. `distance_m` is what the file says, None where it is silent."""
+    False) only the start. `distance_m` is what the file says, None where it is silent; so is `language` (en-IN, en-US,
+    hi-IN, te-IN), which RxR alone tells."""
 
     instr_id: str
     path_id: str
@@ -29,6 +31,7 @@ class Episode:
     instruction: str
     distance_m: float | None
     has_goal: bool
+    language: str | None = None
 
     @property
     def start(self) -> str:
@@ -43,19 +46,27 @@ class Episode:
 
 
 def load_episodes(
-    data: str | Path, split: str, env: str = "r2r", scenes: Mapping[str, Scene] | None = None
+    data: str | Path,
+    split: str,
+    env: str = "r2r",
+    scenes: Mapping[str, Scene] | None = None,
+    languages: Sequence[str] = (),
 ) -> list[Episode]:
     """All episodes of a split in file order. With `scenes`, routes are checked against the graphs.
 
+    languages: keep the instructions in these alone ("en" or "en-IN"); () keeps all.
+
     Raises ValueError for a missing folder or file, cut JSON, an absent field, an empty instruction, a duplicate id, an
-    unknown scan, an excluded viewpoint, or a route whose edge is missing.
+    unknown scan, an excluded viewpoint, a route whose edge is missing, an unknown language.
     """
     if env not in LOADERS:
         raise ValueError(f"unknown data set {env!r}; known: {', '.join(LOADERS)}")
     file = episode_file(data, split, env)
-    episodes = list(LOADERS[env](file))
+    check_languages(languages)
+    episodes = [e for e in LOADERS[env](file) if not languages or language_matches(e.language, languages)]
     if not episodes:
-        raise ValueError(f"{file} holds no episode; {HELP}")
+        spoken = f" in {', '.join(languages)}" if languages else ""
+        raise ValueError(f"{file} holds no episode{spoken}; {HELP}")
     seen: set[str] = set()
     for episode in episodes:
         if episode.instr_id in seen:
@@ -77,6 +88,13 @@ def episode_file(data: str | Path, split: str, env: str = "r2r") -> Path:
         splits = sorted(p.name[len(before) : len(p.name) - len(after)] for p in folder.glob(f"{before}*{after}"))
         raise ValueError(f"no file {file}; splits found there: {', '.join(splits) or 'none'}; {HELP}")
     return file
+
+
+def existing_splits(data: Path, env: str, names: Sequence[str]) -> list[str]:
+    """Those of the named splits that the folder holds. ValueError if there is no such folder."""
+    if not data.is_dir():
+        raise ValueError(f"no folder {data}: expected one with {FILES[env].format(split='train')}; {HELP}")
+    return [name for name in names if (data / FILES[env].format(split=name)).is_file()]
 
 
 def check_routes(file: Path, episodes: list[Episode], scenes: Mapping[str, Scene]) -> None:
@@ -153,5 +171,26 @@ def _check_route_item(file: Path, i: int, item: Any) -> None:
         raise ValueError(f"{name} has the instructions {instructions!r}; expected a list of at least one text; {HELP}")
 
 
-LOADERS: Mapping[str, Callable[[Path], Iterator[Episode]]] = {"r2r": _load_r2r}
-FILES: Mapping[str, str] = {"r2r": "R2R_{split}.json"}
+def _load_rxr(file: Path) -> Iterator[Episode]:
+    """The instruction's own number is its id, as in RxR's predictions; HAMT writes "{path_id}_{instruction_id}"."""
+    has_goal = not file.name.startswith("rxr_test")
+    for line in read_guide(file):
+        yield Episode(
+            instr_id=str(line["instruction_id"]),
+            path_id=str(line.get("path_id", line["instruction_id"])),
+            scan=line["scan"],
+            path=tuple(line["path"]),
+            heading_rad=float(line["heading"]),
+            instruction=line["instruction"],
+            distance_m=None,
+            has_goal=has_goal,
+            language=line["language"],
+        )
+
+
+LOADERS: Mapping[str, Callable[[Path], Iterator[Episode]]] = {"r2r": _load_r2r, "r4r": _load_r2r, "rxr": _load_rxr}
+FILES: Mapping[str, str] = {
+    "r2r": "R2R_{split}.json",
+    "r4r": "R4R_{split}.json",
+    "rxr": "rxr_{split}_guide.jsonl.gz",
+}
