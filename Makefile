@@ -4,14 +4,14 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export CLIPNAV_DATA ?= $(abspath $(wildcard ../shared))
 
-RUN ?= runs/r2r
-STEPS ?= 2000
+RUN ?= runs/houses
+FLAGS ?=
 
 .PHONY: help setup train test check format bench
 
 help:
 	@echo "make setup   make $(VENV) and install everything"
-	@echo "make train   the main job: a blind follower on the Room-to-Room data of CLIPNAV_DATA (STEPS=$(STEPS), RUN=$(RUN))"
+	@echo "make train   the main job: houses, their CLIP features, a follower, its scores (RUN=$(RUN) FLAGS='--steps 3000')"
 	@echo "make test    the tests"
 	@echo "make check   format, lint, types, import contracts, tests"
 	@echo "make format  let ruff format and mend the code"
@@ -26,9 +26,7 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 train: setup
-	@echo "Blind training (no image features) on the data of CLIPNAV_DATA=$(CLIPNAV_DATA); the built-in houses come with a later release."
-	$(BIN)/python -m agent.train --env r2r --features none --out $(RUN) --steps $(STEPS) \
-		$(if $(wildcard $(RUN)/last.safetensors),--resume)
+	$(BIN)/python -m agent.train --env r2r --out $(RUN) $(if $(wildcard $(RUN)/last.safetensors),--resume) $(FLAGS)
 
 test: setup
 	$(BIN)/python -m pytest

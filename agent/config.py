@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from agent.reading import TokenizerKind
 from clip_core.runtime import Precision
+from clip_core.subword_tokenizer import SIZE
 from clip_core.trainer import TrainerConfig
 from envs.metrics import SplBy
 from envs.navigation import MAX_STEPS
 
 NO_FEATURES = "none"
 """The feature store of a blind agent."""
+DataSet = Literal["r2r", "r4r", "rxr"]
+BestBy = Literal["success", "spl", "ndtw", "sdtw"]
 
 
 @dataclass(frozen=True)
@@ -60,41 +65,53 @@ class FollowerConfig:
 
     def __post_init__(self) -> None:
         whole = {"batch": 1, "max_steps": 1, "hidden": 2, "word": 1, "angle": 4, "min_word_count": 1, "max_words": 2}
-        for name, least in whole.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected {least} or more")
-        for name, divisor, why in (("hidden", 2, "two directions"), ("angle", 4, "four numbers of an angle, repeated")):
-            if getattr(self, name) % divisor:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected a multiple of {divisor} ({why})")
-        for name in ("dropout", "feature_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected 0 or more and less than 1")
+        check_sizes(self, whole)
         if self.objective == "a2c" and self.feedback != "teacher":
             raise ValueError(
                 f"feedback is {self.feedback!r} with the objective a2c: it goes with --objective imitation"
             )
 
 
+def check_sizes(config: object, least: Mapping[str, int]) -> None:
+    """ValueError for a number that a follower or a speaker cannot have. `least`: field -> its smallest value."""
+    for name, value in least.items():
+        if getattr(config, name) < value:
+            raise ValueError(f"{name} is {getattr(config, name)}: expected {value} or more")
+    for name, divisor, why in (("hidden", 2, "two directions"), ("angle", 4, "four numbers of an angle, repeated")):
+        if getattr(config, name) % divisor:
+            raise ValueError(f"{name} is {getattr(config, name)}: expected a multiple of {divisor} ({why})")
+    for name in ("dropout", "feature_dropout"):
+        if not 0 <= getattr(config, name) < 1:
+            raise ValueError(f"{name} is {getattr(config, name)}: expected 0 or more and less than 1")
+
+
 @dataclass(frozen=True)
-class TrainConfig:
-    """Train an instruction follower and evaluate it on buildings that it has not seen.
+class RunConfig:
+    """What every training run needs, whatever it trains."""
 
-    Example: python -m agent.train --env r2r --data R2R --connectivity CONNECTIVITY --features none --out runs/blind
-
-    Writes into --out: log.jsonl, curves.png, last and best checkpoint, routes_SPLIT.png (sample routes), vocab.txt.
-    A killed run goes on with the same command and --resume.
-    """
-
-    env: Literal["r2r"] = "r2r"
-    """Data set; chooses the defaults of everything below."""
+    train: Literal["follower", "speaker"] = "follower"
+    """What to train: follower (an instruction becomes a route) or speaker (a route becomes an instruction); chooses
+    which flags there are (--train speaker --help)."""
+    env: DataSet = "r2r"
+    """Data set; chooses the defaults of everything below. r4r: longer routes, made by `python -m envs.r4r`; rxr: three
+    languages."""
     data: Path | None = None
-    """Folder of R2R_train.json and its other splits (docs/data.md). Default: what CLIPNAV_DATA names."""
+    """Folder of R2R_train.json (R4R_train.json, rxr_train_guide.jsonl.gz) and its other splits (docs/data.md). Default:
+    the built-in procedural houses, made on first use."""
     connectivity: Path | None = None
     """Folder of the navigation graphs. Default: connectivity/ in the data folder or beside it."""
-    features: str = NO_FEATURES
-    """Feature store (a folder of `python -m precompute`), or none: a blind agent of route geometry and language."""
+    features: str | None = None
+    """Feature store (a folder of `python -m precompute`), or none: a blind agent of route geometry and language.
+    Default: none with --data, what the embedded CLIP sees in the built-in houses."""
     vocabulary: Path | None = None
-    """Words of the tokenizer, one a line, as R2R-EnvDrop's train_vocab.txt. Default: counted in the train split."""
+    """Words of the tokenizer, one a line, as R2R-EnvDrop's train_vocab.txt; with --tokenizer subwords the subwords.json
+    of another run. Default: from the train split."""
+    tokenizer: TokenizerKind = "words"
+    """words: lower-case words as R2R-EnvDrop splits them; subwords: pieces of words, for Hindi and Telugu too."""
+    subwords: int = SIZE
+    """With --tokenizer subwords: pieces in the vocabulary."""
+    languages: tuple[str, ...] = ()
+    """Of RxR: learn and judge in these alone (en, hi, te, or a tag like en-US). Default: all."""
     out: Path = Path("runs/follower")
     """Run folder."""
     resume: bool = False
@@ -103,7 +120,27 @@ class TrainConfig:
     """auto, cpu, cuda or cuda:N."""
     eval_splits: tuple[str, ...] = ("val_seen", "val_unseen")
     """Splits to evaluate on; those that the data folder lacks are left out. The best checkpoint is that with the
-    highest success on the last of them, as the field chooses it."""
+    highest --best-by (of a speaker: BLEU-4) on the last of them, as the field chooses it."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(RunConfig):
+    """Train an instruction follower and evaluate it on buildings that it has not seen.
+
+    Examples: python -m agent.train --env r2r --out runs/houses
+    python -m agent.train --env r2r --data R2R --connectivity CONNECTIVITY --features none --out runs/blind
+
+    The first trains in built-in procedural houses, with a smaller follower and more haste than on real buildings.
+    Writes into --out: log.jsonl, curves.png, last and best checkpoint, table.json (the metrics beside those of simple
+    policies), routes_SPLIT.png (sample routes), vocab.txt or subwords.json.
+    A killed run goes on with the same command and --resume.
+    """
+
+    best_by: BestBy = "success"
+    """Metric that chooses the best checkpoint, on the last of --eval-splits; on r4r and rxr ndtw, since there the route
+    counts, not the goal alone."""
+    blind_twin: bool = False
+    """Then train the same follower blind into OUT/blind, and put it into the table: what is seeing worth?"""
     follower: Annotated[FollowerConfig, tyro.conf.arg(name="")] = field(default_factory=FollowerConfig)
     trainer: Annotated[TrainerConfig, tyro.conf.arg(name="")] = field(default_factory=TrainerConfig)
 
@@ -118,22 +155,25 @@ class EvaluateConfig:
     and fractions. A test split has no goals: it can be written with --submission, or checked with --predictions.
     """
 
-    env: Literal["r2r"] = "r2r"
+    env: DataSet = "r2r"
     """Data set."""
     data: Path | None = None
-    """Folder of R2R_{split}.json (docs/data.md). Default: what CLIPNAV_DATA names."""
+    """Folder of R2R_{split}.json (docs/data.md). Default: the built-in procedural houses, made on first use."""
     connectivity: Path | None = None
     """Folder of the navigation graphs. Default: connectivity/ in the data folder or beside it."""
     split: str = "val_unseen"
     """Split to evaluate on."""
+    languages: tuple[str, ...] = ()
+    """Of RxR: instructions in these alone (en, hi, te, or a tag like en-US). Default: all."""
     checkpoint: Path | None = None
     """A run folder of agent.train (its best checkpoint), or one checkpoint file."""
     policy: Literal["shortest", "random", "stop"] | None = None
     """shortest: the shortest path to the goal; random: a random heading, then five moves forward; stop: stay."""
     predictions: Path | None = None
     """A predictions file in the format of EvalAI's R2R challenge, .json or .json.gz; checked before it is scored."""
-    features: str = NO_FEATURES
-    """With --checkpoint: the feature store that the agent sees with; it must be as the one of its training."""
+    features: str | None = None
+    """With --checkpoint: the feature store that the agent sees with; it must be as the one of its training. Default:
+    in the built-in houses that of the embedded CLIP for an agent that sees; else none."""
     json: Path | None = None
     """Write the metrics, overall and of every instruction, to this file."""
     submission: Path | None = None
@@ -160,4 +200,42 @@ def r2r() -> TrainConfig:
     return TrainConfig(env="r2r", trainer=TrainerConfig(steps=20_000, eval_every=500, save_every=250))
 
 
-PRESETS = {"r2r": r2r}
+def r4r() -> TrainConfig:
+    """Room-for-Room: R2R's settings, with room for instructions of twice the length (one in a thousand is cut)."""
+    return replace(r2r(), env="r4r", best_by="ndtw", follower=FollowerConfig(max_words=160))
+
+
+def rxr() -> TrainConfig:
+    """Room-across-Room as CLIP-ViL trains on it (its run/agent_rxr_clip_vit_en.bash), in all languages at once."""
+    return replace(
+        r2r(),
+        env="rxr",
+        best_by="ndtw",
+        tokenizer="subwords",
+        follower=FollowerConfig(max_words=160, imitation_weight=0.4),
+    )
+
+
+def houses() -> TrainConfig:
+    """The built-in houses: a small follower that has learned something after some minutes on two CPU cores."""
+    return TrainConfig(
+        env="r2r",
+        out=Path("runs/houses"),
+        blind_twin=True,
+        follower=FollowerConfig(
+            objective="imitation",
+            hidden=256,
+            word=128,
+            lr=5e-4,
+            dropout=0.2,
+            feature_dropout=0.1,
+            min_word_count=1,
+        ),
+        trainer=TrainerConfig(steps=1500, eval_every=250, save_every=250),
+    )
+
+
+PRESETS = {"r2r": r2r, "r4r": r4r, "rxr": rxr}
+"""By --env, where --data names a folder."""
+BUILT_IN = {"r2r": houses}
+"""By --env, without --data."""

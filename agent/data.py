@@ -5,15 +5,13 @@ Legend: E episodes, L tokens, R viewpoint rows of all scans of the run.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from agent.config import NO_FEATURES
@@ -23,8 +21,6 @@ from clip_core.tokenizer import Tokenizer
 from envs.episodes import check_no_leak, check_routes, episode_file, load_episodes
 from envs.scenes import find_connectivity, load_scenes
 from envs.tables import NavTables, World, build_world
-
-DATA_VARIABLE = "CLIPNAV_DATA"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,52 +34,21 @@ class Split:
     lengths: Tensor
 
 
-def default_data() -> Path:
-    """The folder of R2R files that the environment variable CLIPNAV_DATA names: itself, or r2r_dev/ or r2r/ in it."""
-    named = os.environ.get(DATA_VARIABLE)
-    if not named:
-        raise ValueError(
-            f"no data named: give --data DIR (the folder of R2R_train.json) or set {DATA_VARIABLE}; "
-            "docs/data.md tells where to get Room-to-Room"
-        )
-    for folder in (Path(named), Path(named) / "r2r_dev", Path(named) / "r2r"):
-        if (folder / "R2R_train.json").is_file():
-            return folder
-    raise ValueError(
-        f"{DATA_VARIABLE}={named} holds no R2R_train.json, nor do r2r_dev/ and r2r/ in it; see docs/data.md"
-    )
-
-
-def chosen_data(data: Path | None, console: Console | None) -> Path:
-    """The folder given, or the default one, which the console is told of."""
-    if data is not None:
-        return data
-    data = default_data()
-    if console is not None:
-        console.print(f"no --data given: using {data} (from {DATA_VARIABLE})", highlight=False, markup=False)
-    return data
-
-
-def existing_splits(data: Path, env: str, names: Sequence[str]) -> list[str]:
-    """Those of the named splits that the folder holds."""
-    return [name for name in names if _exists(data, env, name)]
-
-
-def _exists(data: Path, env: str, split: str) -> bool:
-    try:
-        return episode_file(data, split, env).is_file()
-    except ValueError:
-        if not data.is_dir():
-            raise
-        return False
-
-
 def load_worlds(
-    data: Path, connectivity: Path | None, env: str, names: Sequence[str], **options: str
+    data: Path,
+    connectivity: Path | None,
+    env: str,
+    names: Sequence[str],
+    *,
+    languages: Sequence[str] = (),
+    **options: str,
 ) -> dict[str, World]:
-    """The named splits over one numbering of viewpoints; no unseen split may share a building with train."""
+    """The named splits over one numbering of viewpoints; no unseen split may share a building with train.
+
+    languages: those of `load_episodes`; options: those of `build_world`.
+    """
     folder = find_connectivity(data, connectivity)
-    episodes = {name: load_episodes(data, name, env) for name in names}
+    episodes = {name: load_episodes(data, name, env, languages=languages) for name in names}
     scenes = load_scenes(folder, dict.fromkeys(e.scan for split in episodes.values() for e in split))
     for name, items in episodes.items():
         check_routes(episode_file(data, name, env), items, scenes)
@@ -110,6 +75,19 @@ def load_splits(worlds: Mapping[str, World], tokenizer: Tokenizer, device: torch
             name, world, world.tables.convert(move), torch.from_numpy(ids).to(device), torch.from_numpy(lengths)
         )
     return splits
+
+
+def shuffled_batches(count: int, size: int, seed: int, start: int, rank: int, world: int) -> Iterator[Tensor]:
+    """Numbers [size] int64 of `count` episodes, batch after batch from the start-th on: shuffled epochs one after the
+    other (as in R2R-EnvDrop, a batch may cross from one epoch into the next); ranks take turns within what one process
+    with their joint batch would see."""
+    position = start
+    while True:
+        first = (position * world + rank) * size
+        epochs = range(first // count, (first + size - 1) // count + 1)
+        order = np.concatenate([np.random.default_rng((seed, epoch)).permutation(count) for epoch in epochs])
+        yield torch.from_numpy(order[first - epochs[0] * count :][:size])
+        position += 1
 
 
 def load_eyes(

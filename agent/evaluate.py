@@ -12,14 +12,14 @@ from typing import Any
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from agent.config import NO_FEATURES, EvaluateConfig
-from agent.data import chosen_data, load_splits, load_worlds
+from agent.data import load_splits, load_worlds
 from agent.evaluation import POLICIES, Predictions, follow, score
 from agent.loading import check_unseen, load_trained, trained_eyes
 from agent.pictures import save_routes
-from agent.report import metrics_table
+from agent.report import metrics_table, say, work_bar
+from agent.sources import choose_source
 from clip_core.checkpoint import find_checkpoint
 from clip_core.log import print_error
 from clip_core.runtime import Runtime, start_runtime
@@ -62,7 +62,7 @@ def check(config: EvaluateConfig) -> None:
             f"{' and '.join(given) or 'nothing'} given to evaluate; expected exactly one of "
             "--checkpoint RUN, --policy shortest|random|stop, --predictions FILE"
         )
-    if config.features != NO_FEATURES and config.checkpoint is None:
+    if config.features not in (None, NO_FEATURES) and config.checkpoint is None:
         raise ValueError(f"--features goes with --checkpoint, found {given[0]}; leave --features away")
     if config.seeds < 1 or (config.seeds > 1 and config.policy != "random"):
         raise ValueError(f"--seeds is {config.seeds}; expected 1, or more with --policy random: nothing else is random")
@@ -79,9 +79,8 @@ def check(config: EvaluateConfig) -> None:
 
 def evaluate(config: EvaluateConfig, runtime: Runtime, console: Console) -> None:
     """The whole job of the command."""
-    data = chosen_data(config.data, console)
     start = time.perf_counter()
-    world, predictions = predict(config, data, runtime, console)
+    world, predictions = predict(config, runtime, console)
     goals = all(e.has_goal for e in world.episodes)
     if goals:
         judged = judge(config, world, predictions)
@@ -100,17 +99,15 @@ def evaluate(config: EvaluateConfig, runtime: Runtime, console: Console) -> None
         say(console, f"routes: {config.routes}")
 
 
-def predict(
-    config: EvaluateConfig, data: Path, runtime: Runtime, console: Console
-) -> tuple[World, dict[int, Predictions]]:
+def predict(config: EvaluateConfig, runtime: Runtime, console: Console) -> tuple[World, dict[int, Predictions]]:
     """The world of the split, and the routes by seed."""
     if config.checkpoint is not None:
-        return predict_follower(config, data, runtime, console)
-    world = read_world(config, data)
+        return predict_follower(config, runtime, console)
+    world = read_world(config, choose_source(config.data, NO_FEATURES, runtime, console, config.env).data)
     if config.predictions is not None:
         return world, {config.seed: checked_predictions(config.predictions, world)}
     policy = POLICIES[config.policy or ""]
-    with progress(console) as bar:
+    with work_bar(console) as bar:
         task = bar.add_task(f"{config.policy}", total=config.seeds * len(world.episodes))
         found = {}
         for seed in range(config.seed, config.seed + config.seeds):
@@ -120,26 +117,31 @@ def predict(
 
 
 def predict_follower(
-    config: EvaluateConfig, data: Path, runtime: Runtime, console: Console
+    config: EvaluateConfig, runtime: Runtime, console: Console
 ) -> tuple[World, dict[int, Predictions]]:
     """The greedy routes of a trained follower."""
     assert config.checkpoint is not None
     trained = load_trained(config.checkpoint, runtime.device)
-    world = read_world(config, data, order=trained.config.candidate_order, elevation_base=trained.config.elevation_base)
+    features = NO_FEATURES if config.features is None and trained.origin is None else config.features
+    source = choose_source(config.data, features, runtime, console, config.env)
+    angles = {"order": trained.config.candidate_order, "elevation_base": trained.config.elevation_base}
+    world = read_world(config, source.data, **angles)
     check_unseen(trained, config.split, world)
     split = load_splits({config.split: world}, trained.tokenizer, runtime.device)[config.split]
-    eyes = trained_eyes(trained, config.features, world, runtime.device)
-    with progress(console) as bar, runtime.autocast():
+    eyes = trained_eyes(trained, source.features, world, runtime.device)
+    with work_bar(console) as bar, runtime.autocast():
         task = bar.add_task(f"follower on {config.split}", total=len(world.episodes))
         found = follow(
-            trained.follower, eyes, split, trained.config.max_steps, done=lambda episodes: bar.advance(task, episodes)
+            trained.model, eyes, split, trained.config.max_steps, done=lambda episodes: bar.advance(task, episodes)
         )
     return world, {config.seed: found}
 
 
 def read_world(config: EvaluateConfig, data: Path, **options: str) -> World:
     """The split with its buildings. Raises ValueError where there are no goals for what was asked."""
-    world = load_worlds(data, config.connectivity, config.env, [config.split], **options)[config.split]
+    names = [config.split]
+    worlds = load_worlds(data, config.connectivity, config.env, names, languages=config.languages, **options)
+    world = worlds[config.split]
     if all(e.has_goal for e in world.episodes):
         return world
     if config.json is not None or config.policy == "shortest":
@@ -183,8 +185,11 @@ def judge(config: EvaluateConfig, world: World, predictions: Mapping[int, Predic
 
 
 def show(config: EvaluateConfig, world: World, judged: Judged, seconds: float, console: Console) -> None:
-    """The table, and over several seeds how much they differ."""
+    """The table, a row for each language if there are several, and over several seeds how much they differ."""
     rows = {config.split: judged.mean}
+    spoken = sorted({e.language for e in world.episodes if e.language is not None})
+    for language in spoken if len(spoken) > 1 else []:
+        rows[language] = mean_scores(judged.per_item[e.instr_id] for e in world.episodes if e.language == language)
     if len(judged.per_seed) > 1:
         of_seed = list(judged.per_seed.values())
         rows["± over seeds"] = {name: statistics.stdev(m[name] for m in of_seed) for name in judged.mean}
@@ -218,17 +223,6 @@ def write_json(config: EvaluateConfig, judged: Judged) -> None:
     assert config.json is not None
     with replacing(config.json) as file:
         file.write((json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
-
-
-def progress(console: Console) -> Progress:
-    """A line for work that takes long, gone when it is done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)
-
-
-def say(console: Console, line: str) -> None:
-    """Print a line as it is: a file name is no markup."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -114,10 +114,10 @@ class Folded:
         assert text.linear_out is not None
         action_end = sizes.action + sizes.feature
         weight = torch.cat(
-            [lstm.weight_ih[:, :action_end], _sum_tiles(lstm.weight_ih[:, action_end:], 1), lstm.weight_hh], 1
+            [lstm.weight_ih[:, :action_end], sum_tiles(lstm.weight_ih[:, action_end:], 1), lstm.weight_hh], 1
         )
         self.gates = DeferredLinear(weight, lstm.bias_ih + lstm.bias_hh)
-        self.action = DeferredLinear(_sum_tiles(action.weight, 1), action.bias)
+        self.action = DeferredLinear(sum_tiles(action.weight, 1), action.bias)
         self.view_query = self._query(parts.view_attention)
         self.candidate_query = self._query(parts.candidate_attention)
         self.text_query = DeferredLinear(text.linear_in.weight)
@@ -125,7 +125,7 @@ class Folded:
 
     def _query(self, attention: SoftDotAttention) -> DeferredLinear:
         weight = attention.linear_in.weight
-        return DeferredLinear(torch.cat([weight[: self.feature], _sum_tiles(weight[self.feature :], 0)], 0))
+        return DeferredLinear(torch.cat([weight[: self.feature], sum_tiles(weight[self.feature :], 0)], 0))
 
     def step(self, state: Recurrent, sight: Sight) -> tuple[Tensor, Tensor, Recurrent]:
         """One decision: logits [B, K] (-inf outside the mask; stop scores 0, as its feature is zero), the LSTM's
@@ -143,15 +143,7 @@ class Folded:
 
     def _attend(self, query: Tensor, views: Tensor | None, angles: Tensor) -> Tensor:
         """[B, D + A] weighted views."""
-        logits = torch.bmm(angles, query[:, self.feature :, None])
-        if views is not None:
-            views = self.follower.drop_feature(views)
-            logits = logits + torch.bmm(views, query[:, : self.feature, None])
-        weights = F.softmax(logits, 1).transpose(1, 2)
-        seen = torch.bmm(weights, angles).squeeze(1)
-        if views is None:
-            return seen
-        return torch.cat([torch.bmm(weights, views).squeeze(1), seen], 1)
+        return attend_views(query, self.follower.drop_feature(views) if views is not None else None, angles)
 
     def _score(self, query: Tensor, sight: Sight) -> Tensor:
         """[B, K] dot products with the candidates."""
@@ -162,6 +154,20 @@ class Folded:
         return logits.squeeze(2)
 
 
-def _sum_tiles(weight: Tensor, dim: int) -> Tensor:
+def attend_views(query: Tensor, views: Tensor | None, angles: Tensor) -> Tensor:
+    """Views [B, V, D] (None: blind) and their angles [B, V, A], weighted by their dot products with a query
+    [B, D + A]: [B, D + A]."""
+    feature = 0 if views is None else views.shape[2]
+    logits = torch.bmm(angles, query[:, feature:, None])
+    if views is not None:
+        logits = logits + torch.bmm(views, query[:, :feature, None])
+    weights = F.softmax(logits, 1).transpose(1, 2)
+    seen = torch.bmm(weights, angles).squeeze(1)
+    if views is None:
+        return seen
+    return torch.cat([torch.bmm(weights, views).squeeze(1), seen], 1)
+
+
+def sum_tiles(weight: Tensor, dim: int) -> Tensor:
     """Sum the repetitions of the four angle numbers along a dimension: [..., 4 n, ...] -> [..., 4, ...]."""
     return weight.unflatten(dim, (-1, ANGLE)).sum(dim)

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from agent.config import FollowerConfig
-from agent.data import Split
+from agent.data import Split, shuffled_batches
 from agent.evaluation import follow, score
 from agent.follower import Follower
 from agent.losses import actor_critic_loss, imitation_loss
@@ -47,12 +46,13 @@ class FollowerObjective(Objective):
         seed: int,
         rank: int = 0,
         world: int = 1,
+        best_by: str = "success",
     ) -> None:
         super().__init__()
         self.follower, self.eyes = follower, eyes
         self.train_split, self.judged, self.config = train, judged, config
         self.seed, self.rank, self.world = seed, rank, world
-        self.best_metric = f"{list(judged)[-1]}/success" if judged else None
+        self.best_metric = f"{list(judged)[-1]}/{best_by}" if judged else None
         if config.objective == "imitation":
             follower.critic.requires_grad_(False)
 
@@ -90,8 +90,7 @@ class FollowerObjective(Objective):
             return self.follower.critic(hidden).squeeze(1).float()
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """Shuffled epochs one after the other, cut into batches (as R2R-EnvDrop, a batch may cross from one epoch into
-        the next); ranks take turns within what one process with their joint batch would see."""
+        """Shuffled epochs one after the other; see `data.shuffled_batches`."""
         both = self.config.objective == "a2c"
         size = self.config.batch * (2 if both else 1)
         forced = torch.zeros(size, dtype=torch.bool)
@@ -100,14 +99,8 @@ class FollowerObjective(Objective):
         elif self.config.feedback == "teacher":
             forced[:] = True
         n = len(self.train_split.world.episodes)
-        position = start
-        while True:
-            first = (position * self.world + self.rank) * size
-            epochs = range(first // n, (first + size - 1) // n + 1)
-            order = np.concatenate([np.random.default_rng((self.seed, epoch)).permutation(n) for epoch in epochs])
-            episodes = order[first - epochs[0] * n :][:size]
-            yield Batch(torch.from_numpy(episodes), forced)
-            position += 1
+        for episodes in shuffled_batches(n, size, self.seed, start, self.rank, self.world):
+            yield Batch(episodes, forced)
 
     def evaluate(self) -> dict[str, float]:
         """Greedy routes on every judged split."""

@@ -1,8 +1,9 @@
-"""Sample routes from above, reference and prediction, on one sheet."""
+"""Sample routes from above on one sheet: reference and prediction, or what a speaker says of them."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 from agent.evaluation import Predictions
@@ -24,5 +25,23 @@ def save_routes(path: Path, world: World, predictions: Predictions, samples: int
             instruction=e.instruction,
         )
         for e in chosen
+    ]
+    write_png(path, draw_routes(routes))
+
+
+def save_spoken(path: Path, world: World, spoken: Mapping[str, str], samples: int = SAMPLES, seed: int = 0) -> None:
+    """Write a PNG with a few routes drawn at random, under each what a speaker said of it. spoken: path_id -> text."""
+    first = {e.path_id: e for e in reversed(world.episodes)}
+    chosen = random.Random(seed).sample(list(spoken), min(samples, len(spoken)))
+    routes = [
+        Route(
+            world.scenes[first[path_id].scan],
+            reference=list(first[path_id].path),
+            position=first[path_id].start,
+            heading_rad=first[path_id].heading_rad,
+            title=f"{first[path_id].scan} {path_id}",
+            instruction=spoken[path_id],
+        )
+        for path_id in chosen
     ]
     write_png(path, draw_routes(routes))

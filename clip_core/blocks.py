@@ -5,6 +5,8 @@ Legend: B batch, L token or item, D feature, H hidden, N rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -83,31 +85,43 @@ class LSTMEncoder(nn.Module):
     def forward(self, ids_BL: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         pack = Packing(lengths_B, ids_BL.device)
         words_PI = self.drop(self.embedding(ids_BL.flatten().index_select(0, pack.place(ids_BL.shape[1]))))
-        directions = (words_PI, ""), (Mirror.apply(words_PI, pack.mirror), "_reverse")
-        gates_SPG = torch.stack([self._input_gates(words, suffix) for words, suffix in directions])
-        weight_SHG = torch.stack([self._weight("weight_hh", suffix).T for _, suffix in directions])
-        hidden_SPH, cell_SPH = PackedLSTM.apply(gates_SPG, weight_SHG, pack.sizes)
-        output_PH = self.drop(torch.cat([hidden_SPH[0], Mirror.apply(hidden_SPH[1], pack.mirror)], 1))
-        context = output_PH.new_zeros(ids_BL.shape[0] * len(pack.sizes), output_PH.shape[1])
-        context = context.index_copy(0, pack.place(len(pack.sizes)), output_PH).unflatten(0, (len(ids_BL), -1))
+        output_PH, hidden_SPH, cell_SPH = packed_lstm(self.lstm, words_PI, pack)
+        context = pack.unpack(self.drop(output_PH))
         # R2R-EnvDrop joins the last states with the backward direction first.
         h_BH, c_BH = (torch.cat([x[1, pack.last], x[0, pack.last]], 1) for x in (hidden_SPH, cell_SPH))
         return context, torch.tanh(self.to_decoder(h_BH)), c_BH
 
-    def _input_gates(self, words_PI: Tensor, suffix: str) -> Tensor:
-        """[P, G] the share of the gates that comes from the words, with all biases."""
-        bias = self._weight("bias_ih", suffix) + self._weight("bias_hh", suffix)
-        return F.linear(words_PI, self._weight("weight_ih", suffix), bias)
 
-    def _weight(self, name: str, suffix: str) -> Tensor:
-        return self.lstm.get_parameter(f"{name}_l0{suffix}")
+def packed_lstm(
+    lstm: nn.LSTM, inputs_PI: Tensor, pack: Packing, fold: Callable[[Tensor], Tensor] = lambda weight: weight
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One layer of torch's LSTM, in one or both directions, over a packed batch, from zero states.
+
+    `fold` is applied to the input weights [G, I'] and gives [G, I], where inputs repeat columns that are stored once.
+    Returns the outputs [P, S H], and hidden and cell states [S, P, H] of each direction in its own order (the backward
+    one's are those of `pack.mirror`).
+    """
+    ways = [(inputs_PI, "")] + ([(Mirror.apply(inputs_PI, pack.mirror), "_reverse")] if lstm.bidirectional else [])
+
+    def weight(name: str, suffix: str) -> Tensor:
+        return lstm.get_parameter(f"{name}_l0{suffix}")
+
+    gates_SPG = torch.stack(
+        [F.linear(x, fold(weight("weight_ih", s)), weight("bias_ih", s) + weight("bias_hh", s)) for x, s in ways]
+    )
+    weight_SHG = torch.stack([weight("weight_hh", s).T for _, s in ways])
+    hidden_SPH, cell_SPH = PackedLSTM.apply(gates_SPG, weight_SHG, pack.sizes)
+    if not lstm.bidirectional:
+        return hidden_SPH[0], hidden_SPH, cell_SPH
+    return torch.cat([hidden_SPH[0], Mirror.apply(hidden_SPH[1], pack.mirror)], 1), hidden_SPH, cell_SPH
 
 
 class Packing:
     """Where the tokens of texts of several lengths stand when all are packed: step by step, longest text first.
 
-    sizes: texts running at each step; mirror [P]: for each token the one at the same place from the other end of its
-    text (its own inverse); last [B]: the last token of each text.
+    sizes: texts running at each step; text, step [P]: whose token it is, and the how-manieth; mirror [P]: for each
+    token the one at the same place from the other end of its text (its own inverse); last [B]: the last token of each
+    text.
     """
 
     def __init__(self, lengths_B: Tensor, device: torch.device) -> None:
@@ -118,7 +132,7 @@ class Packing:
         self.sizes: list[int] = running_TB.sum(1).tolist()
         starts = torch.cumsum(torch.tensor([0, *self.sizes]), 0)
         step, rank = step_TB[running_TB], text_TB[running_TB]
-        self._text, self._step = order[rank].to(device), step.to(device)
+        self.text, self.step = order[rank].to(device), step.to(device)
         self.mirror = (starts[lengths[order][rank] - 1 - step] + rank).to(device)
         last = torch.empty_like(lengths)
         last[order] = starts[lengths[order] - 1] + torch.arange(len(lengths))
@@ -126,4 +140,10 @@ class Packing:
 
     def place(self, width: int) -> Tensor:
         """[P] place of each token in a flattened table [B, width]."""
-        return self._text * width + self._step
+        return self.text * width + self.step
+
+    def unpack(self, rows_PD: Tensor) -> Tensor:
+        """[B, longest, D] with zeros where there is padding."""
+        batch, longest = len(self.last), len(self.sizes)
+        table = rows_PD.new_zeros(batch * longest, rows_PD.shape[1])
+        return table.index_copy(0, self.place(longest), rows_PD).unflatten(0, (batch, longest))

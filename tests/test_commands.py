@@ -12,20 +12,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rxr_files
 import torch
 
 from agent import train
+from envs.houses.built_in import CACHE_VARIABLE
+from envs.houses.world import WorldConfig
 from envs.scenes import load_scenes
+from precompute import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = {
     "agent.train": "--steps 2 --hidden 16 --word 8 --batch 2 --max-steps 4 --device cpu",
+    "agent.train --train": "--steps 2 --hidden 16 --word 8 --batch 2 --max-words 12 --device cpu",
     "agent.evaluate": "--device cpu",
+    "agent.speak": "--device cpu",
     "envs.houses": "--train 1 --unseen 1 --face-px 32 --train-routes 4 --eval-routes 4 --workers 1",
+    "envs.houses show": "",
+    "envs.r4r": "--join-m 100",
     "precompute": "",
+    "precompute train-clip": "--steps 1 --batch 8 --eval-every 0",
 }
-"""Added to the commands, so that they end soon."""
+"""Added to the commands, so that they end soon; a subcommand or a flag may have an entry of its own."""
+SMALL_WORLD = WorldConfig(seed=1, train=1, unseen=1, face_px=32, train_routes=4, eval_routes=4)
+"""In place of the built-in houses."""
 REPLACED = {"4096": "8"}
 ROUTES = {"train": ("r2r_dev", 6), "val_seen": ("r2r_dev", 2), "val_unseen": ("r2r_dev", 2), "test": ("r2r", 2)}
 
@@ -44,7 +55,7 @@ def commands(start: str) -> list[str]:
 
 @pytest.fixture
 def workplace(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with R2R/, connectivity/ and a feature file, as the README expects them around its commands."""
+    """A folder with R2R/, RxR/, connectivity/ and a feature file, as the README expects them around its commands."""
     scans = {"17DRP5sb8fy", "1LXtFkjw3qL"}
     (tmp_path / "R2R").mkdir()
     for split, (source, count) in ROUTES.items():
@@ -53,10 +64,14 @@ def workplace(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         scans.add(scan)
         chosen = [item for item in items if item["scan"] == scan][:count]
         (tmp_path / "R2R" / f"R2R_{split}.json").write_text(json.dumps(chosen))
+        if split != "test":
+            rxr_files.write_guide(tmp_path / "RxR", split, rxr_files.guide_lines(split, chosen))
     (tmp_path / "connectivity").symlink_to(data_dir / "connectivity", target_is_directory=True)
     write_features(tmp_path / "CLIP-ViT-B-32-views.tsv", data_dir / "connectivity", scans)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CLIPNAV_DATA")
+    monkeypatch.setattr(prepare, "WORLD", SMALL_WORLD)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield tmp_path
@@ -79,13 +94,15 @@ def run(line: str) -> None:
     _, _, module, *arguments = shlex.split(line)
     assert module in SMALL, f"{line}: say in SMALL how this command ends soon"
     name = f"{module}.__main__" if module in ("precompute", "envs.houses") else module
-    code = importlib.import_module(name).main([*arguments, *SMALL[module].split()])
+    entries = [f"{module} {word}" for word in arguments]
+    added = next((SMALL[entry] for entry in entries if entry in SMALL), SMALL[module])
+    code = importlib.import_module(name).main([*arguments, *added.split()])
     assert code in (0, None), f"{line} ended with exit code {code}"
 
 
 def test_commands_of_the_readme(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = commands("python -m ")
-    assert {line.split()[2] for line in lines} == set(SMALL)
+    assert {line.split()[2] for line in lines} == {name for name in SMALL if " " not in name}
     for line in lines:
         run(line)
     told = capsys.readouterr().out

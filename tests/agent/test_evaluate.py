@@ -264,18 +264,6 @@ def test_features_are_those_of_the_training(
     assert f"no feature store at {tmp_path / 'none'}" in capsys.readouterr().err
 
 
-def test_default_data_is_what_the_environment_names(
-    small_data: Path, data_dir: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("CLIPNAV_DATA", str(small_data))
-    graphs = ["--connectivity", str(data_dir / "connectivity")]
-    assert evaluate.main([*graphs, "--split", "val_seen", "--policy", "stop"]) == 0
-    assert f"using {small_data} (from CLIPNAV_DATA)" in capsys.readouterr().out.replace("\n", "")
-    monkeypatch.delenv("CLIPNAV_DATA")
-    assert evaluate.main([*graphs, "--split", "val_seen", "--policy", "stop"]) == 2
-    assert "give --data DIR" in capsys.readouterr().err
-
-
 def test_buildings_of_the_training_are_no_unseen_split(
     small_data: Path, blind_run: Path, graphs: Path, tmp_path, capsys
 ):
