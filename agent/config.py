@@ -127,8 +127,10 @@ class RunConfig:
 class TrainConfig(RunConfig):
     """Train an instruction follower and evaluate it on buildings that it has not seen.
 
-    Examples: python -m agent.train --env r2r --out runs/houses
-    python -m agent.train --env r2r --data R2R --connectivity CONNECTIVITY --features none --out runs/blind
+    For example:
+
+      python -m agent.train --env r2r --out runs/houses
+      python -m agent.train --env r2r --data R2R --connectivity CONNECTIVITY --features none --out runs/blind
 
     The first trains in built-in procedural houses, with a smaller follower and more haste than on real buildings.
     Writes into --out: log.jsonl, curves.png, last and best checkpoint, table.json (the metrics beside those of simple

@@ -49,8 +49,10 @@ class SpeakerConfig:
 class TrainSpeakerConfig(RunConfig):
     """Train a speaker, which writes an instruction for a route, and judge it in buildings that it has not seen.
 
-    Examples: python -m agent.train --env r2r --train speaker --out runs/speaker
-    python -m agent.train --train speaker --data R2R --connectivity CONNECTIVITY --features none
+    For example:
+
+      python -m agent.train --env r2r --train speaker --out runs/speaker
+      python -m agent.train --train speaker --data R2R --connectivity CONNECTIVITY --features none
 
     Writes into --out: log.jsonl, curves.png, last and best checkpoint, vocab.txt, and of the last weights: table.json
     (loss, word accuracy, BLEU-4, CIDEr beside nearest-route retrieval), spoken_SPLIT.json (instructions in R2R's
