@@ -32,7 +32,7 @@ def simple_policies(world: World) -> Rows:
 def compare(out: Path, worlds: Mapping[str, World], followers: Mapping[str, Rows], console: Console) -> None:
     """Prints a table per split and writes all of them to OUT/table.json, in metres and fractions.
 
-    followers: name -> split -> metrics. Splits without goals have no table.
+    followers: name -> split -> metrics, of the same splits, all with goals.
     """
     tables: dict[str, Rows] = {}
     for split, world in worlds.items():

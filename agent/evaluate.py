@@ -18,7 +18,7 @@ from agent.data import load_splits, load_worlds
 from agent.evaluation import POLICIES, Predictions, follow, score
 from agent.loading import check_unseen, load_trained, trained_eyes
 from agent.pictures import save_routes
-from agent.report import metrics_table, say, work_bar
+from agent.report import metrics_table, work_bar
 from agent.sources import choose_source
 from clip_core.checkpoint import find_checkpoint
 from clip_core.log import print_error
@@ -27,6 +27,7 @@ from envs.files import replacing
 from envs.metrics import mean_scores
 from envs.submission import flatten_trajectory, read_predictions, summary, validate, write_predictions
 from envs.tables import World
+from precompute.screen import say
 
 SOURCES = ("checkpoint", "policy", "predictions")
 OUTPUTS = ("json", "submission", "routes")

@@ -15,15 +15,15 @@ from agent.loading import run_config
 from agent.objectives import FollowerObjective
 from agent.pictures import save_routes
 from agent.reading import write_tokenizer
-from agent.report import say
 from agent.run_parts import Parts, describe, load_parts
 from agent.sources import Source, choose_source
 from clip_core.checkpoint import LAST
 from clip_core.optim import build_optimizer
-from clip_core.runtime import Runtime
+from clip_core.runtime import Runtime, resume_command
 from clip_core.trainer import fit
 from envs.tables import World
 from precompute.prepare import features_folder
+from precompute.screen import say
 
 
 def run_follower(config: TrainConfig, runtime: Runtime, console: Console) -> None:
@@ -51,15 +51,7 @@ def train_follower(
     """Trains one follower on one rank. The judged splits, and on the main rank what the last weights score there."""
     made = config.follower
     parts = load_parts(config, made, runtime, order=made.candidate_order, elevation_base=made.elevation_base)
-    sizes = FollowerSizes(
-        words=len(parts.tokenizer),
-        feature=parts.feature,
-        word=made.word,
-        hidden=made.hidden,
-        angle=made.angle,
-        dropout=made.dropout,
-        feature_dropout=made.feature_dropout,
-    )
+    sizes = FollowerSizes(**parts.sizes(made))
     follower = Follower(sizes).to(runtime.device)
     if runtime.is_main:
         describe(console, config, parts, follower, config.trainer.steps, runtime)
@@ -108,7 +100,7 @@ def say_what_next(config: TrainConfig, source: Source, console: Console) -> None
             "  score the best checkpoint in unseen houses, draw some of its routes:",
             f"    python -m agent.evaluate --checkpoint {out}{seen} --split val_unseen --routes routes.png",
             "  learn longer:",
-            f"    python -m agent.train --out {out}{seen} --resume --steps {2 * config.trainer.steps}",
+            f"    {resume_command(1)} --steps {2 * config.trainer.steps}",
             "  imitation and reinforcement in one update, as R2R-EnvDrop:",
             "    python -m agent.train --objective a2c --out runs/a2c",
             "  real buildings (docs/data.md tells where to get them):",

@@ -58,8 +58,3 @@ def work_bar(console: Console) -> Progress:
     """A line for work that takes long, gone when it is done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True)
-
-
-def say(console: Console, line: str) -> None:
-    """Print a line as it is: a file name is no markup."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -36,6 +36,11 @@ class Parts:
         """The buildings of the train split."""
         return sorted({e.scan for e in self.train.world.episodes})
 
+    def sizes(self, model: FollowerConfig | SpeakerConfig) -> dict[str, Any]:
+        """What the sizes of a follower and of a speaker have in common."""
+        chosen = {name: getattr(model, name) for name in ("word", "hidden", "angle", "dropout", "feature_dropout")}
+        return {"words": len(self.tokenizer), "feature": self.feature, **chosen}
+
 
 def load_parts(config: RunConfig, model: FollowerConfig | SpeakerConfig, runtime: Runtime, **options: str) -> Parts:
     """Everything that a run reads, on its device; `data` and `features` of the config are set. options: those of

@@ -11,7 +11,7 @@ from agent.config import NO_FEATURES
 from agent.data import load_splits, load_worlds
 from agent.loading import check_unseen, load_speaker, trained_eyes
 from agent.pictures import save_spoken
-from agent.report import say, work_bar
+from agent.report import work_bar
 from agent.routes import episode_routes
 from agent.sources import choose_source
 from agent.speaker_config import SpeakConfig
@@ -20,6 +20,7 @@ from agent.speaking import by_route, judge_by_teacher, retrieve, score_spoken, s
 from clip_core.log import print_error
 from clip_core.runtime import Runtime, start_runtime
 from envs.episodes import existing_splits
+from precompute.screen import say
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from agent.config import NO_FEATURES
 from agent.loading import run_config
 from agent.pictures import save_spoken
 from agent.reading import write_tokenizer
-from agent.report import SPEAKER_COLUMNS, metrics_table, say
+from agent.report import SPEAKER_COLUMNS, metrics_table
 from agent.run_parts import Parts, describe, load_parts
 from agent.sources import choose_source
 from agent.speaker import Speaker, SpeakerSizes
@@ -23,10 +23,11 @@ from agent.speaker_config import TrainSpeakerConfig
 from agent.speaker_objective import SpeakerObjective
 from agent.speaking import Spoken, as_r2r, judge_by_teacher, retrieve, score_spoken, speak
 from clip_core.optim import build_optimizer
-from clip_core.runtime import Runtime
+from clip_core.runtime import Runtime, resume_command
 from clip_core.trainer import fit
 from envs.files import replacing
 from envs.tables import World
+from precompute.screen import say
 
 
 def run_speaker(config: TrainSpeakerConfig, runtime: Runtime, console: Console) -> None:
@@ -35,15 +36,7 @@ def run_speaker(config: TrainSpeakerConfig, runtime: Runtime, console: Console) 
     config = replace(config, data=source.data, features=source.features)
     made = config.speaker
     parts = load_parts(config, made, runtime, elevation_base=made.elevation_base)
-    sizes = SpeakerSizes(
-        words=len(parts.tokenizer),
-        feature=parts.feature,
-        word=made.word,
-        hidden=made.hidden,
-        angle=made.angle,
-        dropout=made.dropout,
-        feature_dropout=made.feature_dropout,
-    )
+    sizes = SpeakerSizes(**parts.sizes(made))
     speaker = Speaker(sizes).to(runtime.device)
     if runtime.is_main:
         describe(console, config, parts, speaker, config.trainer.steps, runtime)
@@ -110,7 +103,7 @@ def say_what_next(config: TrainSpeakerConfig, built_in: bool, console: Console) 
         lines += [
             "Next:",
             f"  python -m agent.speak --checkpoint {out} --split val_unseen --search beam --pictures routes.png",
-            f"  python -m agent.train --train speaker --out {out} --resume --steps {2 * config.trainer.steps}",
+            f"  {resume_command(1)} --steps {2 * config.trainer.steps}",
         ]
     for line in lines:
         say(console, line)

@@ -14,11 +14,16 @@ MOST_BYTES = 8_000_000
 """Of the weights file."""
 
 
+def recorded_checksum(folder: Path = FOLDER) -> str:
+    """SHA-256 that the weights file must have. OSError or IndexError if its file is missing or empty."""
+    return (folder / CHECKSUM_FILE).read_text(encoding="utf-8").split()[0]
+
+
 def shipped_weights(folder: Path = FOLDER) -> Path:
     """The weights file, its checksum compared; ValueError if it is missing or another file."""
     path, checksum = folder / WEIGHTS_FILE, folder / CHECKSUM_FILE
     try:
-        expected = checksum.read_text(encoding="utf-8").split()[0]
+        expected = recorded_checksum(folder)
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, IndexError, UnicodeDecodeError) as error:

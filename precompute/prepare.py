@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from clip_core.runtime import Runtime, start_runtime
-from clip_core.shipped import MODEL, TAG
+from clip_core.shipped import MODEL, TAG, recorded_checksum
 from envs.houses.built_in import CACHE_VARIABLE, world_folder
 from envs.houses.progress import make_world_shown
 from envs.houses.world import WorldConfig
@@ -49,8 +49,8 @@ def prepare_command(config: Prepare, console: Console | None = None) -> Path:
 
 
 def features_folder() -> Path:
-    """Feature store of the built-in houses by the embedded CLIP."""
-    return world_folder() / "features" / "clip"
+    """Feature store of the built-in houses by the embedded CLIP; other weights have another."""
+    return world_folder() / "features" / f"clip-{recorded_checksum()[:8]}"
 
 
 def prepare(runtime: Runtime, console: Console, *, features: bool = True) -> Path:
