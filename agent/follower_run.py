@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from dataclasses import replace
 
 from rich.console import Console
@@ -91,10 +92,11 @@ def say_what_next(config: TrainConfig, source: Source, console: Console) -> None
     if source.built_in:
         data = shlex.quote(str(source.data))
         default = source.features in (NO_FEATURES, str(features_folder()))
+        inside = f" (first: source {sys.prefix}/bin/activate)" if sys.prefix != sys.base_prefix else ""
         seen = "" if default else f" --features {shlex.quote(source.features)}"
         lines += [
             f"The houses lie in {source.data}, in the files of R2R and Matterport3D; their features in features/.",
-            "Next, for example:",
+            f"Next, for example{inside}:",
             "  look at a house and a route:",
             f"    python -m envs.houses show {data}",
             "  score the best checkpoint in unseen houses, draw some of its routes:",
