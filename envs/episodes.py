@@ -61,8 +61,16 @@ def load_episodes(
     """
     if env not in LOADERS:
         raise ValueError(f"unknown data set {env!r}; known: {', '.join(LOADERS)}")
-    file = episode_file(data, split, env)
+    return read_episodes(episode_file(data, split, env), env, scenes, languages)
+
+
+def read_episodes(
+    file: Path, env: str = "r2r", scenes: Mapping[str, Scene] | None = None, languages: Sequence[str] = ()
+) -> list[Episode]:
+    """All episodes of a file of any name in the format of a data set; for the rest see `load_episodes`."""
     check_languages(languages)
+    if not file.is_file():
+        raise ValueError(f"no file {file}; expected one in the format of {FILES[env]}; {HELP}")
     episodes = [e for e in LOADERS[env](file) if not languages or language_matches(e.language, languages)]
     if not episodes:
         spoken = f" in {', '.join(languages)}" if languages else ""

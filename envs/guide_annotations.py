@@ -17,6 +17,8 @@ from typing import Any
 
 LANGUAGES = ("en-IN", "en-US", "hi-IN", "te-IN")
 """RxR's tags (IETF BCP 47)."""
+SCRIPTS = {"en": "LATIN", "hi": "DEVANAGARI", "te": "TELUGU"}
+"""Language -> the script it is written in, by its Unicode name."""
 HELP = "see docs/data.md for where RxR comes from and what a line must hold"
 
 

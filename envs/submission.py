@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +20,11 @@ from typing import Any
 from envs.episodes import Episode
 from envs.files import replacing
 from envs.scenes import Scene
+from envs.trajectories import flatten_trajectory, has_viewpoint, is_nested, is_number, is_sound, short
 
 FORMAT = '[{"instr_id": ID, "trajectory": [[viewpoint, heading, elevation], ...]}, ...]'
+AGAIN = "copy the file again or predict again"
+"""What mends a damaged file."""
 
 KINDS = {
     "item": "not an object that has instr_id and trajectory",
@@ -81,19 +84,25 @@ def read_predictions(path: str | Path) -> list[Any]:
         ValueError: no such file, damaged or cut JSON, something else than a list.
     """
     path = Path(path)
-    again = "copy the file again or predict again"
-    if not path.is_file():
-        raise ValueError(f"no predictions file {path}; expected a JSON file of the form {FORMAT}")
     try:
-        data = path.read_bytes()
-        items = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
+        items = json.loads(read_bytes(path, f"a JSON file of the form {FORMAT}"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not complete JSON ({error}); {again}") from None
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); {again}") from None
+        raise ValueError(f"{path} is not complete JSON ({error}); {AGAIN}") from None
     if not isinstance(items, list):
         raise ValueError(f"{path} holds a JSON {type(items).__name__}; expected a list: {FORMAT}")
     return items
+
+
+def read_bytes(path: Path, expected: str) -> bytes:
+    """A predictions file, decompressed if its name ends in .gz. ValueError if there is none, or a damaged one;
+    `expected` says what should be there."""
+    if not path.is_file():
+        raise ValueError(f"no predictions file {path}; expected {expected}")
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if path.suffix == ".gz" else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read ({error}); {AGAIN}") from None
 
 
 def trajectories_of(predictions: Iterable[Any]) -> dict[str, list[str]]:
@@ -114,32 +123,6 @@ def trajectories_of(predictions: Iterable[Any]) -> dict[str, list[str]]:
         except ValueError as error:
             raise ValueError(f"instr_id {item['instr_id']}: {error}") from None
     return found
-
-
-def flatten_trajectory(trajectory: Iterable[Any]) -> list[tuple[str, float, float]]:
-    """A flat trajectory from one that is nested in any of the ways seen in the field.
-
-    DUET appends the whole graph path of a move as one list of viewpoint ids, `[["a"], ["b", "c"]]`; others nest
-    `[[viewpoint, heading, elevation], ...]` once more, or write bare ids. Angles that are not there become 0.
-
-    >>> flatten_trajectory([["a"], ["b", "c"], "d", [["e", 0.5, 0.0]]])
-    [('a', 0.0, 0.0), ('b', 0.0, 0.0), ('c', 0.0, 0.0), ('d', 0.0, 0.0), ('e', 0.5, 0.0)]
-
-    Raises:
-        ValueError: an entry that holds no viewpoint id.
-    """
-    flat: list[tuple[str, float, float]] = []
-    for entry in trajectory:
-        if isinstance(entry, str):
-            flat.append((entry, 0.0, 0.0))
-        elif _is_sound(entry):
-            heading_rad, elevation_rad = entry[1:] or (0.0, 0.0)
-            flat.append((entry[0], float(heading_rad), float(elevation_rad)))
-        elif isinstance(entry, list | tuple) and entry and all(isinstance(part, str | list | tuple) for part in entry):
-            flat += flatten_trajectory(entry)
-        else:
-            raise ValueError(f"the entry {_short(entry)} is no viewpoint; expected [viewpoint, heading, elevation]")
-    return flat
 
 
 def validate(predictions: Iterable[Any], episodes: Iterable[Episode], scenes: Mapping[str, Scene]) -> list[Fault]:
@@ -235,7 +218,7 @@ def _trajectory_faults(trajectory: Any, episode: Episode, scenes: Mapping[str, S
     walk: list[str | None] = []
     for entry in trajectory:
         try:
-            sound = _is_sound(entry) or _has_viewpoint(entry)
+            sound = is_sound(entry) or has_viewpoint(entry)
             walk += [entry[0]] if sound else [part[0] for part in flatten_trajectory([entry])]
         except ValueError:
             walk.append(None)
@@ -244,64 +227,37 @@ def _trajectory_faults(trajectory: Any, episode: Episode, scenes: Mapping[str, S
 
 def _shape_faults(trajectory: Sequence[Any]) -> Iterator[tuple[str, str]]:
     """Kind and message of every entry that has the wrong form; nesting is named once for the whole trajectory."""
-    unsound = [(i, entry) for i, entry in enumerate(trajectory) if not _is_sound(entry)]
-    nested = next((i for i, entry in unsound if _is_nested(entry)), None)
+    unsound = [(i, entry) for i, entry in enumerate(trajectory) if not is_sound(entry)]
+    nested = next((i for i, entry in unsound if is_nested(entry)), None)
     if nested is not None:
         yield (
             "nested",
-            f"the trajectory is nested: entry {nested} is {_short(trajectory[nested])}; expected [viewpoint, heading, "
-            "elevation] (VLN-DUET writes it so; envs.submission.flatten_trajectory mends it)",
+            f"the trajectory is nested: entry {nested} is {short(trajectory[nested])}; expected [viewpoint, heading, "
+            "elevation] (VLN-DUET writes it so; envs.trajectories.flatten_trajectory mends it)",
         )
     for i, entry in unsound:
-        if _is_nested(entry):
+        if is_nested(entry):
             continue
-        if not _has_viewpoint(entry):
-            yield "entry", f"entry {i} is {_short(entry)}; expected [viewpoint, heading, elevation]"
+        if not has_viewpoint(entry):
+            yield "entry", f"entry {i} is {short(entry)}; expected [viewpoint, heading, elevation]"
             continue
         angles = entry[1:]
         if len(angles) not in (0, 2):
             yield "entry", f"entry {i} has {len(entry)} parts; expected [viewpoint, heading, elevation]"
         for name, angle in zip(("heading", "elevation"), angles, strict=False):
-            if not _is_number(angle):
-                yield "angle", f"the {name} of entry {i} is {_short(angle)}; expected a finite number in radians"
+            if not is_number(angle):
+                yield "angle", f"the {name} of entry {i} is {short(angle)}; expected a finite number in radians"
 
 
 def _item_problem(item: Any) -> str | None:
     """What keeps an item of the list from being a prediction, None if it is one."""
     if not isinstance(item, dict):
-        return f"is {_short(item)}"
+        return f"is {short(item)}"
     lacks = [key for key in ("instr_id", "trajectory") if key not in item]
     if lacks:
         return f"lacks {' and '.join(lacks)} (it has {', '.join(map(str, item)) or 'nothing'})"
     if not isinstance(item["instr_id"], str):
-        return f"has the instr_id {_short(item['instr_id'])}, which is not a string"
+        return f"has the instr_id {short(item['instr_id'])}, which is not a string"
     if not isinstance(item["trajectory"], list):
-        return f"has the trajectory {_short(item['trajectory'])}, which is not a list"
+        return f"has the trajectory {short(item['trajectory'])}, which is not a list"
     return None
-
-
-def _is_nested(entry: Any) -> bool:
-    return isinstance(entry, list | tuple) and (
-        any(isinstance(part, list | tuple) for part in entry)
-        or (len(entry) > 1 and all(isinstance(p, str) for p in entry))
-    )
-
-
-def _has_viewpoint(entry: Any) -> bool:
-    return isinstance(entry, list | tuple) and len(entry) > 0 and isinstance(entry[0], str) and not _is_nested(entry)
-
-
-def _is_number(angle: Any) -> bool:
-    return isinstance(angle, int | float) and not isinstance(angle, bool) and math.isfinite(angle)
-
-
-def _is_sound(entry: Any) -> bool:
-    """Whether an entry is [viewpoint] or [viewpoint, heading, elevation]."""
-    if not isinstance(entry, list | tuple) or len(entry) not in (1, 3) or not isinstance(entry[0], str):
-        return False
-    return len(entry) == 1 or (_is_number(entry[1]) and _is_number(entry[2]))
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

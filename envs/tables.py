@@ -1,6 +1,6 @@
 """Everything an environment looks up, as arrays of one array library.
 
-Legend: R viewpoints of all scans, K candidates, E episodes, S the sum of the squared scan sizes.
+Legend: R viewpoints of all scans, K candidates, E episodes, T the longest route, S the sum of the squared scan sizes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ class NavTables:
     neighbour [R, K] int32, view [R, K] uint8; relative_heading_rad [R * 12, K] by (row, heading step of the agent);
     relative_elevation_rad [R * E0, K] with E0 = 1 (base "horizon") or 3 (base "view"); action_mask [R, K + 1];
     count, distance_row, local [R]; distance_m, next_slot [S] by distance_row[from] + local[to];
-    start, start_view, goal, has_goal [E].
+    route [E, T] int32: the viewpoints of each route, its last one repeated up to the length of the longest; a viewpoint
+    that follows itself counts once; start, start_view, goal, has_goal [E].
     """
 
     neighbour: Array
@@ -43,6 +45,7 @@ class NavTables:
     local: Array
     distance_m: Array
     next_slot: Array
+    route: Array
     start: Array
     start_view: Array
     goal: Array
@@ -179,15 +182,23 @@ def _next_slot(geo: Geodesics, candidates: CandidateTable, first: int) -> np.nda
 def _episode_tables(
     episodes: Sequence[Episode], scenes: Mapping[str, Scene], candidates: CandidateTable
 ) -> dict[str, np.ndarray]:
-    def rows(viewpoints: list[str]) -> np.ndarray:
-        found = [
-            candidates.offset[e.scan] + scenes[e.scan].number(v) for e, v in zip(episodes, viewpoints, strict=True)
-        ]
-        return np.array(found, np.int64)
-
+    route = _routes(episodes, scenes, candidates)
     return {
-        "start": rows([e.start for e in episodes]),
+        "route": route,
+        "start": route[:, 0].astype(np.int64),
         "start_view": np.array([start_view(e.heading_rad) for e in episodes], np.int64),
-        "goal": rows([e.path[-1] for e in episodes]),
+        "goal": route[:, -1].astype(np.int64),
         "has_goal": np.array([e.has_goal for e in episodes], bool),
     }
+
+
+def _routes(episodes: Sequence[Episode], scenes: Mapping[str, Scene], candidates: CandidateTable) -> np.ndarray:
+    """See `NavTables.route`. Episodes share their routes, so each is looked up once."""
+    number: dict[tuple[str, tuple[str, ...]], int] = {}
+    shared = [number.setdefault((e.scan, e.path), len(number)) for e in episodes]
+    walks = [
+        [candidates.offset[scan] + scenes[scan].number(viewpoint) for viewpoint, _ in groupby(path)]
+        for scan, path in number
+    ]
+    longest = max(map(len, walks))
+    return np.array([rows + rows[-1:] * (longest - len(rows)) for rows in walks], np.int32)[shared]

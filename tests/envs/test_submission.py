@@ -12,13 +12,13 @@ from envs.episodes import Episode, load_episodes
 from envs.scenes import load_scenes
 from envs.submission import (
     KINDS,
-    flatten_trajectory,
     read_predictions,
     summary,
     trajectories_of,
     validate,
     write_predictions,
 )
+from envs.trajectories import flatten_trajectory
 
 SCENES = {"a": corridor(5, scan="a", excluded=(4,)), "b": corridor(5, scan="b")}
 EPISODES = [
