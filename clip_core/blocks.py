@@ -5,18 +5,28 @@ Legend: B batch, L token or item, D feature, H hidden, N rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
 
-from clip_core.recurrent import Mirror, PackedLSTM
+from clip_core.deferred import attend, is_static
+from clip_core.recurrent import PackedLSTM
 
 
 def padding_mask(lengths: Tensor, size: int) -> Tensor:
     """[B] lengths -> [B, size] bool, True where there is only padding."""
     return torch.arange(size, device=lengths.device) >= lengths[:, None]
+
+
+def draw(chances_NK: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """[N] one number of each row, drawn with the given chances [N, K].
+
+    The same numbers as `torch.multinomial` draws under one seed, without its checks, which wait for a device: a race of
+    exponential clocks, the fastest for its chance wins.
+    """
+    clocks = torch.empty_like(chances_NK).exponential_(1, generator=generator)
+    return (chances_NK / clocks).argmax(1)
 
 
 class SoftDotAttention(nn.Module):
@@ -32,11 +42,7 @@ class SoftDotAttention(nn.Module):
 
     def attend(self, query_BH: Tensor, context_BLD: Tensor, padding_BL: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Weighted context [B, D] and weights [B, L]."""
-        logits_BL = torch.bmm(context_BLD, self.linear_in(query_BH)[:, :, None]).squeeze(2)
-        if padding_BL is not None:
-            logits_BL = logits_BL.masked_fill(padding_BL, -torch.inf)
-        weights_BL = F.softmax(logits_BL, 1)
-        return torch.bmm(weights_BL[:, None], context_BLD).squeeze(1), weights_BL
+        return attend(self.linear_in(query_BH), context_BLD, padding_BL)
 
     def forward(self, query_BH: Tensor, context_BLD: Tensor, padding_BL: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Tilde state [B, H] and weights [B, L]."""
@@ -47,7 +53,10 @@ class SoftDotAttention(nn.Module):
 
 class Dropout(nn.Module):
     """Dropout whose CPU mask comes from 16 random bits per number: several times faster than torch's Bernoulli draws
-    there (4 numbers per draw). The probability is met to 1 / 65,536. On other devices: torch's own."""
+    there (4 numbers per draw). The probability is met to 1 / 65,536. On other devices and compiled: torch's own.
+
+    Numbers in half precision are taken for stored ones, without a gradient; they come back in float32.
+    """
 
     def __init__(self, probability: float) -> None:
         super().__init__()
@@ -59,20 +68,27 @@ class Dropout(nn.Module):
         """Zero a share of the entries in training mode, scale the others up."""
         if not self.training or self.probability == 0:
             return x
-        if x.device.type != "cpu":
-            return F.dropout(x, self.probability)
+        stored = x.dtype == torch.float16
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.dropout(x.float() if stored else x, self.probability)
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
         lanes = words.view(torch.int16)[: x.numel()].view(x.shape)
-        threshold = round(self.probability * 2**16) - 2**15
-        return x * (lanes >= threshold).to(x.dtype).mul_(1 / (1 - self.probability))
+        scale = 1 / (1 - self.probability)
+        if stored:
+            # 15 bits, less the threshold, down to the sign: all ones where the number stays, else all zeros.
+            threshold = round((1 - self.probability) * 2**15) - 2**14
+            kept = lanes.bitwise_right_shift_(1).sub_(threshold).bitwise_right_shift_(15)
+            return x.view(torch.int16).bitwise_and(kept).view(torch.float16).float().mul_(scale)
+        mask = torch.ge(lanes, round(self.probability * 2**16) - 2**15, out=torch.empty_like(x))
+        return x * mask.mul_(scale)
 
 
 class LSTMEncoder(nn.Module):
     """Words -> context vectors (R2R-EnvDrop `EncoderLSTM`): embedding, dropout, a bidirectional LSTM, dropout.
 
-    `forward` takes ids [B, L] int64 and lengths [B] (CPU) and returns the context [B, L', H] cut to the longest text,
-    the first hidden state of a decoder, tanh(W h), [B, H], and its cell state [B, H]. Padding costs nothing: only the P
-    tokens of all texts are computed.
+    `forward` takes ids [B, L] int64 and lengths [B] (CPU) and returns the context [B, L', H], cut to the longest text
+    unless `static` (see `deferred.is_static`), the first hidden state of a decoder, tanh(W h), [B, H], and its cell
+    state [B, H], float32. Padding costs nothing: only the P tokens of all texts are computed.
     """
 
     def __init__(self, words: int, word_size: int, hidden_size: int, dropout: float, padding_id: int = 0) -> None:
@@ -82,38 +98,52 @@ class LSTMEncoder(nn.Module):
         self.lstm = nn.LSTM(word_size, hidden_size // 2, batch_first=True, bidirectional=True)
         self.to_decoder = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, ids_BL: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        pack = Packing(lengths_B, ids_BL.device)
-        words_PI = self.drop(self.embedding(ids_BL.flatten().index_select(0, pack.place(ids_BL.shape[1]))))
-        output_PH, hidden_SPH, cell_SPH = packed_lstm(self.lstm, words_PI, pack)
-        context = pack.unpack(self.drop(output_PH))
+    def forward(self, ids_BL: Tensor, lengths_B: Tensor, static: bool | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        pack, width = Packing(lengths_B, ids_BL.device), ids_BL.shape[1]
+        static = is_static(ids_BL.device, static)
+        words_PI = self.drop(self.embedding(ids_BL.flatten().index_select(0, pack.place(width))))
+        output_PH, hidden_SBH, cell_SBH = packed_lstm(self.lstm, words_PI, pack, static=static)
+        context = pack.unpack(self.drop(output_PH), width if static else None)
         # R2R-EnvDrop joins the last states with the backward direction first.
-        h_BH, c_BH = (torch.cat([x[1, pack.last], x[0, pack.last]], 1) for x in (hidden_SPH, cell_SPH))
-        return context, torch.tanh(self.to_decoder(h_BH)), c_BH
+        h_BH, c_BH = (torch.cat([x[1], x[0]], 1) for x in (hidden_SBH, cell_SBH))
+        return context, torch.tanh(self.to_decoder(h_BH)), c_BH.float()
 
 
 def packed_lstm(
-    lstm: nn.LSTM, inputs_PI: Tensor, pack: Packing, fold: Callable[[Tensor], Tensor] = lambda weight: weight
+    lstm: nn.LSTM, inputs_PI: Tensor, pack: Packing, repeated: int = 0, static: bool | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One layer of torch's LSTM, in one or both directions, over a packed batch, from zero states.
 
-    `fold` is applied to the input weights [G, I'] and gives [G, I], where inputs repeat columns that are stored once.
-    Returns the outputs [P, S H], and hidden and cell states [S, P, H] of each direction in its own order (the backward
-    one's are those of `pack.mirror`).
+    The last `repeated` columns of the inputs stand for all further columns of the input weights, which repeat them.
+    Returns the outputs [P, S H], and the last hidden and cell state [S, B, H] of each direction. `static`: by torch's
+    own LSTM, which is cuDNN's on a GPU; None: on a device.
     """
-    ways = [(inputs_PI, "")] + ([(Mirror.apply(inputs_PI, pack.mirror), "_reverse")] if lstm.bidirectional else [])
+    if is_static(inputs_PI.device, static):
+        packed = PackedSequence(_widen(inputs_PI, lstm.input_size, repeated), torch.tensor(pack.sizes))
+        outputs, (hidden, cell) = lstm(packed)
+        return outputs.data, hidden.index_select(1, pack.rank), cell.index_select(1, pack.rank)
+    ways = ("_l0", "_l0_reverse") if lstm.bidirectional else ("_l0",)
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    weights: list[Tensor] = [lstm.get_parameter(name + way) for way in ways for name in names]
+    if repeated:
+        own = inputs_PI.shape[1] - repeated
+        weights[:: len(names)] = [fold_tiles(weight, own, repeated) for weight in weights[:: len(names)]]
+    return PackedLSTM.apply(inputs_PI, pack.sizes, pack.mirror, pack.last, pack.order, *weights)
 
-    def weight(name: str, suffix: str) -> Tensor:
-        return lstm.get_parameter(f"{name}_l0{suffix}")
 
-    gates_SPG = torch.stack(
-        [F.linear(x, fold(weight("weight_ih", s)), weight("bias_ih", s) + weight("bias_hh", s)) for x, s in ways]
-    )
-    weight_SHG = torch.stack([weight("weight_hh", s).T for _, s in ways])
-    hidden_SPH, cell_SPH = PackedLSTM.apply(gates_SPG, weight_SHG, pack.sizes)
-    if not lstm.bidirectional:
-        return hidden_SPH[0], hidden_SPH, cell_SPH
-    return torch.cat([hidden_SPH[0], Mirror.apply(hidden_SPH[1], pack.mirror)], 1), hidden_SPH, cell_SPH
+def fold_tiles(weight: Tensor, own: int, repeated: int, dim: int = 1) -> Tensor:
+    """[..., own + n repeated, ...] -> [..., own + repeated, ...]: what comes after the first `own` columns (dim 0:
+    rows) of a matrix meets the same few numbers again and again, so it is summed."""
+    first, tiles = weight.split([own, weight.shape[dim] - own], dim)
+    return torch.cat([first, tiles.unflatten(dim, (-1, repeated)).sum(dim)], dim)
+
+
+def _widen(inputs: Tensor, size: int, repeated: int) -> Tensor:
+    """Inputs with their last columns repeated up to the size."""
+    if not repeated:
+        return inputs
+    own = inputs.shape[1] - repeated
+    return torch.cat([inputs[:, :own], inputs[:, own:].repeat(1, (size - own) // repeated)], 1)
 
 
 class Packing:
@@ -121,7 +151,7 @@ class Packing:
 
     sizes: texts running at each step; text, step [P]: whose token it is, and the how-manieth; mirror [P]: for each
     token the one at the same place from the other end of its text (its own inverse); last [B]: the last token of each
-    text.
+    text; order [B]: the texts, longest first; rank [B]: the place of each text in that order.
     """
 
     def __init__(self, lengths_B: Tensor, device: torch.device) -> None:
@@ -131,19 +161,18 @@ class Packing:
         running_TB = step_TB < lengths[order][text_TB]
         self.sizes: list[int] = running_TB.sum(1).tolist()
         starts = torch.cumsum(torch.tensor([0, *self.sizes]), 0)
-        step, rank = step_TB[running_TB], text_TB[running_TB]
-        self.text, self.step = order[rank].to(device), step.to(device)
-        self.mirror = (starts[lengths[order][rank] - 1 - step] + rank).to(device)
-        last = torch.empty_like(lengths)
-        last[order] = starts[lengths[order] - 1] + torch.arange(len(lengths))
-        self.last = last.to(device)
+        step, place = step_TB[running_TB], text_TB[running_TB]
+        self.text, self.step = order[place].to(device), step.to(device)
+        self.mirror = (starts[lengths[order][place] - 1 - step] + place).to(device)
+        rank = torch.argsort(order)
+        self.last, self.order, self.rank = (x.to(device) for x in (starts[lengths - 1] + rank, order, rank))
 
     def place(self, width: int) -> Tensor:
         """[P] place of each token in a flattened table [B, width]."""
         return self.text * width + self.step
 
-    def unpack(self, rows_PD: Tensor) -> Tensor:
-        """[B, longest, D] with zeros where there is padding."""
-        batch, longest = len(self.last), len(self.sizes)
-        table = rows_PD.new_zeros(batch * longest, rows_PD.shape[1])
-        return table.index_copy(0, self.place(longest), rows_PD).unflatten(0, (batch, longest))
+    def unpack(self, rows_PD: Tensor, width: int | None = None) -> Tensor:
+        """[B, width, D] with zeros where there is padding; width: of the longest text if None."""
+        batch, width = len(self.last), width or len(self.sizes)
+        table = rows_PD.new_zeros(batch * width, rows_PD.shape[1])
+        return table.index_copy(0, self.place(width), rows_PD).unflatten(0, (batch, width))

@@ -17,6 +17,7 @@ from typing import Literal, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
+from clip_core.blocks import draw
 from clip_core.tokenizer import Tokenizer
 
 KEEP_SHARE = 0.8
@@ -128,12 +129,12 @@ def generate(
     ended = torch.zeros(count, dtype=torch.bool, device=device)
     for place in range(1, max_length):
         logits, state = step(last, state)
-        scores = _log_probabilities(logits, symbols)
+        scores = log_probabilities(logits, symbols)
         if place == max_length - 1:
             word = torch.full_like(last, symbols.end)
         elif search.method == "sample":
             chances = torch.softmax(scores / search.temperature, 1)
-            word = torch.multinomial(chances, 1, generator=generator).squeeze(1)
+            word = draw(chances, generator)
         else:
             word = scores.argmax(1)
         score = scores.gather(1, word[:, None]).squeeze(1)
@@ -173,7 +174,7 @@ def beam_search(
     length = torch.zeros(count, width, device=device)
     for place in range(1, max_length):
         logits, state = step(ids[:, :, place - 1].flatten(), state)
-        scores = _log_probabilities(logits, symbols).unflatten(0, (count, width))
+        scores = log_probabilities(logits, symbols).unflatten(0, (count, width))
         if place == max_length - 1:
             scores = _only(scores, symbols.end, scores[..., symbols.end])
         scores = torch.where(ended[..., None], _only(scores, symbols.padding, 0.0), scores)
@@ -201,11 +202,11 @@ def _check_room(max_length: int) -> None:
         raise ValueError(f"max_length is {max_length}: expected at least 2, the room of begin and end")
 
 
-def _log_probabilities(logits_NV: Tensor, symbols: Symbols) -> Tensor:
-    """[N, V] float32, -inf for what is never written."""
-    logits = logits_NV.float()
-    if symbols.never:
-        logits = logits.index_fill(1, torch.tensor(symbols.never, device=logits.device), -torch.inf)
+def log_probabilities(logits_NV: Tensor, symbols: Symbols) -> Tensor:
+    """Of each next token [N, V], float32; -inf for what is never written."""
+    logits = logits_NV.to(torch.float32, copy=True)
+    for token in symbols.never:  # few; a tensor of them would have to travel to the device for every token
+        logits[:, token] = -torch.inf
     return torch.log_softmax(logits, 1)
 
 

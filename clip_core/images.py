@@ -23,11 +23,12 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La", "CMYK", "YCbCr", "HSV")  # 8 bits a channel
 _MOST_PIXELS = 100_000_000  # of a resized image, 300 MB
-_HOW = {
+HOW_RESIZED: Mapping[ResizeMode, str] = {
     "shortest": "shortest side to the size, centre crop",
     "longest": "longest side to the size, padded",
     "squash": "squashed to the size",
 }
+"""What `ImageTransform.describe` says of each mode."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,10 @@ class ImageTransform:
     def __post_init__(self) -> None:
         if min(self.height_px, self.width_px) < 1:
             raise ValueError(f"input size is {self.height_px} x {self.width_px}; expected positive numbers of pixels")
-        if self.interpolation not in get_args(Interpolation) or self.resize_mode not in _HOW:
+        if self.interpolation not in get_args(Interpolation) or self.resize_mode not in HOW_RESIZED:
             raise ValueError(
                 f"interpolation {self.interpolation!r}, resize mode {self.resize_mode!r}; expected one of "
-                f"{', '.join(get_args(Interpolation))} and one of {', '.join(_HOW)}"
+                f"{', '.join(get_args(Interpolation))} and one of {', '.join(HOW_RESIZED)}"
             )
         if len(self.mean) != 3 or len(self.std) != 3 or not all(value > 0 for value in self.std):
             raise ValueError(f"mean {self.mean}, std {self.std}; expected three numbers each, std positive")
@@ -69,7 +70,7 @@ class ImageTransform:
 
     def describe(self) -> str:
         """In words, for the header of a store."""
-        return f"{_HOW[self.resize_mode]}, {self.width_px} x {self.height_px} px, {self._filter()}"
+        return f"{HOW_RESIZED[self.resize_mode]}, {self.width_px} x {self.height_px} px, {self._filter()}"
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Input of the encoder for one PIL image, float32 [3, h, w].

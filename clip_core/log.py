@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -144,15 +144,18 @@ class RunLog:
             self.say(f"step {step}/{self._steps}  {rate} steps/s  {_clock(left)} left  {losses}")
 
     def evaluation(
-        self, step: int, metrics: Mapping[str, float], seconds: float, headline: Collection[str] | None = None
+        self, step: int, metrics: Mapping[str, float], seconds: float, headline: Sequence[str] | None = None
     ) -> None:
         """One line about an evaluation after `step` steps; fractions and metres as they are. The screen shows those
-        metrics whose last name is in `headline` (None: all), the file every one."""
+        metrics whose last name is in `headline` (None: all), in its order, the file every one."""
         if not self._main:
             return
         self._write({"step": step, **metrics, "evaluation_seconds": seconds})
-        chosen = {k: v for k, v in metrics.items() if headline is None or k.rsplit("/", 1)[-1] in headline}
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in chosen.items())
+        chosen = list(metrics)
+        if headline is not None:
+            parts = dict.fromkeys(name[: name.rfind("/") + 1] for name in metrics)
+            chosen = [part + last for part in parts for last in headline if part + last in metrics]
+        shown = "  ".join(f"{name} {metrics[name]:.4g}" for name in chosen)
         self.say(f"step {step}/{self._steps}  evaluation ({seconds:.1f} s): {shown}")
 
     def draw(self, at_once: bool = True) -> None:

@@ -1,6 +1,6 @@
 """An LSTM that writes text while it attends to a context, as R2R-EnvDrop's speaker does.
 
-Legend: B texts, T context vectors, L tokens, P packed tokens (see `blocks.Packing`), H hidden, V vocabulary.
+Legend: B texts, C contexts of T vectors, L tokens, P packed tokens (see `blocks.Packing`), H hidden, V vocabulary.
 
 Tan, Yu, Bansal 2019 (arXiv 1904.04195), `SpeakerDecoder` of their code: what is attended to does not flow back into the
 LSTM, so with given words the attention and the vocabulary are computed for all tokens at once.
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clip_core.blocks import Dropout, Packing, SoftDotAttention, packed_lstm
-from clip_core.recurrent import LSTMCell
+from clip_core.blocks import Dropout, Packing, SoftDotAttention, packed_lstm, padding_mask
+from clip_core.deferred import is_static
+from clip_core.recurrent import LSTMCell, lstm_cell
 
 
 class Context(NamedTuple):
@@ -82,6 +83,31 @@ class LSTMTextDecoder(nn.Module):
         logits_PV = self.projection(self.drop(self._tilde(read_PH, hidden_PH)))
         return Reading(logits_PV, ids.index_select(0, place + 1), pack.text)
 
+    def judge(self, ids_BL: Tensor, lengths_B: Tensor, context: Context, text_C: Tensor) -> Tensor:
+        """Log-probability [C] float32 of one of the texts in each of C contexts: of text `text_C` [C] (int64, CPU).
+
+        The same numbers as `forward` gives for texts that are repeated for every context, but what does not depend on
+        the context is computed once per text, and the contexts are projected before they are read. Eval mode only.
+        """
+        assert self.attention.linear_out is not None
+        assert not self.training
+        pack = Packing(lengths_B - 1, ids_BL.device)
+        hidden_PH, _, _ = packed_lstm(self.lstm, self.embedding(ids_BL.flatten()[pack.place(ids_BL.shape[1])]), pack)
+        read_weight, own_weight = self.attention.linear_out.weight.split(self.lstm.hidden_size, 1)
+        query_BLH, own_BLH = (
+            pack.unpack(self.attention.linear_in(hidden_PH)),
+            pack.unpack(F.linear(hidden_PH, own_weight)),
+        )
+        text, vectors_CTH = text_C.to(ids_BL.device), context.vectors.to(query_BLH.dtype)
+        logits_CLT = torch.bmm(query_BLH[text], vectors_CTH.transpose(1, 2))
+        weights_CLT = F.softmax(logits_CLT.masked_fill(context.padding[:, None], -torch.inf), 2).to(query_BLH.dtype)
+        tilde_CLH = torch.baddbmm(own_BLH[text], weights_CLT, F.linear(vectors_CTH, read_weight)).tanh_()
+        used_CL = ~padding_mask((lengths_B - 1).to(text.device), tilde_CLH.shape[1])[text]
+        logits = self.projection(tilde_CLH[used_CL])
+        loss = F.cross_entropy(logits.float(), ids_BL[:, 1 : 1 + used_CL.shape[1]][text][used_CL], reduction="none")
+        pair = torch.arange(len(text), device=text.device).repeat_interleave(used_CL.sum(1))
+        return loss.new_zeros(len(text)).index_add(0, pair, -loss)
+
     def start(self, context: Context) -> Written:
         """The state before the first token."""
         zeros = context.vectors.new_zeros(len(context.vectors), self.lstm.hidden_size, dtype=torch.float32)
@@ -93,7 +119,7 @@ class LSTMTextDecoder(nn.Module):
         words = self.drop(self.embedding(last_N))
         gates = F.linear(words, weight("weight_ih_l0"), weight("bias_ih_l0") + weight("bias_hh_l0"))
         gates = gates + F.linear(state.hidden, weight("weight_hh_l0"))
-        hidden, cell = LSTMCell.apply(gates, state.cell)
+        hidden, cell = (lstm_cell if is_static(gates.device) else LSTMCell.apply)(gates, state.cell)
         query = self.drop(hidden)
         context = state.context
         read, _ = self.attention.attend(query, context.vectors.to(query.dtype), context.padding)

@@ -1,16 +1,15 @@
-"""LSTM pieces for loops of many small steps, their weight gradients computed once for all steps.
+"""LSTM cells, single and over packed texts, with gradients written by hand for the many small steps of a CPU.
 
-Legend: B batch, T step, P packed tokens (time-major, longest text first), S directions, I input, H hidden, G = 4 H
-gates in torch's order: input, forget, cell, output.
+Legend: B texts, P packed tokens (time-major, longest text first; see `blocks.Packing`), S directions, I input,
+H hidden, G = 4 H gates in torch's order: input, forget, cell, output.
 
-Autograd gives a weight that a loop uses T times T full-size gradients and adds them up: for the follower's decoder that
-moves more bytes than the products themselves. Here every use hands its input and output gradient to a root node, which
-autograd runs after all uses, and one product over all steps gives the gradient. tests/clip_core/test_recurrent.py holds
-each piece equal to torch's own operations.
+tests/clip_core/test_recurrent.py holds each piece equal to torch's own operations, which take their place elsewhere
+(`deferred.is_static`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,131 +18,20 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-
-class DeferredLinear:
-    """`F.linear(x, weight, bias)` for a loop: make one per forward pass, call it in every step."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        self.weight = weight.detach()
-        self.bias = None if bias is None else bias.detach()
-        self.uses: list[tuple[Tensor, Tensor]] = []
-        self.ticket = _LinearRoot.apply(weight, bias, self)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return _LinearUse.apply(x, self.ticket, self)
+WEIGHTS = 4
+"""Of each direction, in torch's order: weight_ih [G, I], weight_hh [G, H], bias_ih, bias_hh [G]."""
 
 
-class _LinearRoot(Function):
-    """Its output is a scalar that every use takes as input, so its backward comes after theirs."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor | None, linear: DeferredLinear) -> Tensor:
-        ctx.linear, ctx.dtype = linear, weight.dtype
-        return weight.new_zeros(())
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        inputs, gradients = (torch.cat(part) for part in zip(*ctx.linear.uses, strict=True))
-        ctx.linear.uses.clear()
-        bias = gradients.sum(0).to(ctx.dtype) if ctx.linear.bias is not None else None
-        return (gradients.T @ inputs).to(ctx.dtype), bias, None
-
-
-class _LinearUse(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, ticket: Tensor, linear: DeferredLinear) -> Tensor:
-        ctx.linear = linear
-        ctx.save_for_backward(x)
-        return F.linear(x, linear.weight, linear.bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:
-        (x,) = ctx.saved_tensors
-        ctx.linear.uses.append((x.to(gradient.dtype), gradient))
-        down = (gradient @ ctx.linear.weight.to(gradient.dtype)).to(x.dtype) if ctx.needs_input_grad[0] else None
-        return down, ctx.linear.weight.new_zeros(()), None
-
-
-class AttentionMemory:
-    """Dot-product attention over one context [B, L, H] in every step of a loop.
-
-    `padding` [B, L] bool marks what may not be attended to. `rows(index)` is the memory for some of the batch.
-    """
-
-    def __init__(self, context: Tensor, padding: Tensor) -> None:
-        self.context, self.padding = context.detach(), padding
-        self.row = torch.arange(len(context), device=context.device)
-        self.shared: _SharedMemory = _SharedMemory(context)
-
-    def rows(self, index: Tensor) -> AttentionMemory:
-        """The same context for some rows of the batch."""
-        other = object.__new__(AttentionMemory)
-        other.context, other.padding = self.context.index_select(0, index), self.padding.index_select(0, index)
-        other.row, other.shared = self.row.index_select(0, index), self.shared
-        return other
-
-    def attend(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        """query [n, H] -> the weighted context [n, H] and the weights [n, L]."""
-        return _MemoryUse.apply(query, self.shared.ticket, self)
-
-
-class _SharedMemory:
-    """What all parts of a memory share: the uses so far, and the ticket of the root node."""
-
-    def __init__(self, context: Tensor) -> None:
-        self.shape = context.shape
-        self.uses: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
-        self.ticket = _MemoryRoot.apply(context, self)
-
-
-class _MemoryRoot(Function):
-    @staticmethod
-    def forward(ctx: Any, context: Tensor, shared: _SharedMemory) -> Tensor:
-        ctx.shared, ctx.dtype = shared, context.dtype
-        return context.new_zeros(())
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
-        uses, (batch, length, size) = ctx.shared.uses, ctx.shared.shape
-        weights = uses[0][1].new_zeros(batch, 2 * len(uses), length)
-        vectors = uses[0][1].new_zeros(batch, 2 * len(uses), size)
-        for t, (row, weight, out_gradient, logit_gradient, query) in enumerate(uses):
-            weights[row, 2 * t], vectors[row, 2 * t] = weight, out_gradient
-            weights[row, 2 * t + 1], vectors[row, 2 * t + 1] = logit_gradient, query
-        uses.clear()
-        return torch.bmm(weights.transpose(1, 2), vectors).to(ctx.dtype), None
-
-
-class _MemoryUse(Function):
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, ticket: Tensor, memory: AttentionMemory) -> tuple[Tensor, Tensor]:
-        context = memory.context
-        logits = torch.bmm(context, query.to(context.dtype)[:, :, None]).squeeze(2)
-        weights = F.softmax(logits.masked_fill(memory.padding, -torch.inf), 1, dtype=torch.float32)
-        ctx.memory = memory
-        ctx.save_for_backward(query, weights)
-        ctx.mark_non_differentiable(weights)
-        return torch.bmm(weights[:, None].to(context.dtype), context).squeeze(1), weights
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None]:
-        query, weights = ctx.saved_tensors
-        context = ctx.memory.context
-        gradient = gradient.to(context.dtype)
-        weights = weights.to(context.dtype)
-        weight_gradient = torch.bmm(context, gradient[:, :, None]).squeeze(2)
-        logit_gradient = weights * (weight_gradient - (weights * weight_gradient).sum(1, keepdim=True))
-        ctx.memory.shared.uses.append((ctx.memory.row, weights, gradient, logit_gradient, query.to(context.dtype)))
-        down = torch.bmm(logit_gradient[:, None], context).squeeze(1)
-        return down.to(query.dtype), context.new_zeros(()), None
+def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden and cell state [..., H], float32, from the gates before their nonlinearities [..., G] and the cell state
+    before. `LSTMCell` is the same for a CPU."""
+    i, f, g, o = gates.float().chunk(4, -1)
+    cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+    return o.sigmoid() * cell.tanh(), cell
 
 
 class LSTMCell(Function):
-    """Hidden and cell state [..., H] from the gates before their nonlinearities [..., G] and the cell state before."""
+    """`lstm_cell`, its backward pass without a graph of small steps."""
 
     @staticmethod
     def forward(ctx: Any, gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,13 +47,14 @@ class LSTMCell(Function):
     @once_differentiable
     def backward(ctx: Any, hidden_gradient: Tensor, cell_gradient: Tensor) -> tuple[Tensor, Tensor]:
         active, cell, squashed = ctx.saved_tensors
-        gates_gradient = torch.empty_like(active)
-        down = cell_backward(hidden_gradient, cell_gradient, active, cell, squashed, gates_gradient)
+        gates_gradient, down = torch.empty_like(active), cell_gradient.clone()
+        cell_backward(hidden_gradient, down, active, cell, squashed, gates_gradient)
         return gates_gradient.to(ctx.dtype), down
 
 
 def cell_forward(gates: Tensor, cell: Tensor | None, new_cell: Tensor, squashed: Tensor, hidden: Tensor) -> None:
-    """Gates [..., G] take their nonlinearities in place; fills new_cell, tanh(new_cell), hidden [..., H]."""
+    """Gates [..., G] take their nonlinearities in place; fills new_cell, tanh(new_cell), hidden [..., H]. `cell`: the
+    state before, None for zeros."""
     size = hidden.shape[-1]
     i, f, g, o = gates.split(size, -1)
     gates[..., : 2 * size].sigmoid_()
@@ -173,107 +62,109 @@ def cell_forward(gates: Tensor, cell: Tensor | None, new_cell: Tensor, squashed:
     o.sigmoid_()
     torch.mul(i, g, out=new_cell)
     if cell is not None:
-        new_cell[..., : cell.shape[-2], :].addcmul_(f[..., : cell.shape[-2], :], cell)
+        new_cell.addcmul_(f, cell)
     torch.tanh(new_cell, out=squashed)
     torch.mul(o, squashed, out=hidden)
 
 
 def cell_backward(
-    hidden_gradient: Tensor,
-    cell_gradient: Tensor | None,
-    gates: Tensor,
-    cell: Tensor | None,
-    squashed: Tensor,
-    out: Tensor,
-) -> Tensor:
-    """Fills the gradient of the gates before their nonlinearities [..., G]; returns that of the cell state before."""
+    hidden_gradient: Tensor, carry: Tensor, gates: Tensor, cell: Tensor | None, squashed: Tensor, out: Tensor
+) -> None:
+    """Fills `out`, the gradient of the gates before their nonlinearities [..., G]; `carry` [..., H] is the gradient of
+    the cell state after the step and becomes that of the one before."""
     size = squashed.shape[-1]
     i, f, g, o = gates.split(size, -1)
-    total = (1 - squashed * squashed).mul_(o).mul_(hidden_gradient)
-    if cell_gradient is not None:
-        total[..., : cell_gradient.shape[-2], :] += cell_gradient
     out_i, out_f, out_g, out_o = out.split(size, -1)
-    torch.mul(total, g, out=out_i)
-    out_f.zero_()
-    if cell is not None:
-        torch.mul(total[..., : cell.shape[-2], :], cell, out=out_f[..., : cell.shape[-2], :])
+    torch.mul(hidden_gradient, o, out=out_g)  # out_g serves as scratch until its turn
+    carry += torch.ops.aten.tanh_backward.grad_input(out_g, squashed, grad_input=out_g)
+    torch.mul(carry, g, out=out_i)
+    if cell is None:
+        out_f.zero_()
+    else:
+        torch.mul(carry, cell, out=out_f)
     torch.mul(hidden_gradient, squashed, out=out_o)
-    torch.mul(total, i, out=out_g).mul_(1 - g * g)
-    for part, gate in ((out_i, i), (out_f, f), (out_o, o)):
-        part.mul_(gate).mul_(1 - gate)
-    return total.mul_(f)
-
-
-class Mirror(Function):
-    """Rows [P, ...] in the order of a permutation that is its own inverse: backward gathers, where autograd would
-    scatter."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, mirror: Tensor) -> Tensor:
-        ctx.mirror = mirror
-        return rows.index_select(0, mirror)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient.index_select(0, ctx.mirror), None
+    torch.mul(carry, i, out=out_g)
+    both, both_gates = out[..., : 2 * size], gates[..., : 2 * size]
+    torch.ops.aten.sigmoid_backward.grad_input(both, both_gates, grad_input=both)
+    torch.ops.aten.tanh_backward.grad_input(out_g, g, grad_input=out_g)
+    torch.ops.aten.sigmoid_backward.grad_input(out_o, o, grad_input=out_o)
+    carry.mul_(f)
 
 
 class PackedLSTM(Function):
-    """S independent LSTMs over the same packed batch, from zero states.
+    """One layer of torch's LSTM, in S directions, over packed tokens [P, I], from zero states.
 
-    gates [S, P, G]: input projections with all biases; weight [S, H, G]: the recurrent weight, transposed;
-    sizes: how many texts are still running at each step. Returns hidden and cell states [S, P, H].
+    sizes: how many texts are still running at each step; mirror [P], last [B], order [B]: see `blocks.Packing`.
+    weights: `WEIGHTS` of each direction. Returns the outputs [P, S H], and the last hidden and cell state of each
+    direction [S, B, H], all float32. Input products run in autocast's type, the rest in float32.
     """
 
     @staticmethod
-    def forward(ctx: Any, gates: Tensor, weight: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
-        active = gates.float()
-        active = active.clone() if active is gates else active
-        shape = (*active.shape[:2], weight.shape[1])
-        hidden, cell, squashed = (active.new_empty(shape) for _ in range(3))
-        before, start = slice(0, 0), 0
-        for size in sizes:
-            now = slice(start, start + size)
-            earlier = slice(before.start, before.start + size)
-            if before.stop:
-                torch.baddbmm(active[:, now], hidden[:, earlier], weight, out=active[:, now])
-            cell_forward(
-                active[:, now],
-                cell[:, earlier] if before.stop else None,
-                cell[:, now],
-                squashed[:, now],
-                hidden[:, now],
-            )
-            before, start = now, now.stop
-        ctx.save_for_backward(active, weight, hidden, cell, squashed)
-        ctx.sizes, ctx.dtype = sizes, gates.dtype
-        return hidden, cell
+    def forward(
+        ctx: Any, inputs: Tensor, sizes: Sequence[int], mirror: Tensor, last: Tensor, order: Tensor, *weights: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ways = [weights[i : i + WEIGHTS] for i in range(0, len(weights), WEIGHTS)]
+        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else inputs.dtype
+        read = [inputs.to(kind)] + [inputs.to(kind).index_select(0, mirror) for _ in ways[1:]]
+        gates = inputs.new_empty(len(ways), len(inputs), len(weights[0]), dtype=torch.float32)
+        for x, (w, _, b, c), out in zip(read, ways, gates, strict=True):
+            if kind == torch.float32:
+                torch.addmm(b + c, x, w.T, out=out)
+            else:
+                out.copy_(F.linear(x, w.to(kind), (b + c).to(kind)))
+        recurrent = torch.stack([w.T.float() for _, w, _, _ in ways])
+        hidden, cell, squashed = (gates.new_empty(len(ways), len(inputs), recurrent.shape[1]) for _ in range(3))
+        for now, earlier in steps(sizes):
+            if earlier is not None:
+                torch.baddbmm(gates[:, now], hidden[:, earlier], recurrent, out=gates[:, now])
+            before = None if earlier is None else cell[:, earlier]
+            cell_forward(gates[:, now], before, cell[:, now], squashed[:, now], hidden[:, now])
+        ctx.save_for_backward(gates, hidden, cell, squashed, recurrent, mirror, last, order, *read, *weights)
+        ctx.sizes, ctx.kind, ctx.dtype = sizes, kind, inputs.dtype
+        ctx.set_materialize_grads(False)
+        outputs = hidden[0] if len(ways) == 1 else torch.cat([hidden[0], hidden[1].index_select(0, mirror)], 1)
+        return outputs, hidden.index_select(1, last), cell.index_select(1, last)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, hidden_gradient: Tensor, cell_gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        active, weight, hidden, cell, squashed = ctx.saved_tensors
-        out, earlier_hidden = torch.empty_like(active), torch.zeros_like(hidden)
-        weight_back = weight.transpose(1, 2)
-        later_hidden: Tensor | None = None
-        later_cell: Tensor | None = None
-        stop = active.shape[1]
-        for t in reversed(range(len(ctx.sizes))):
-            size = ctx.sizes[t]
-            now = slice(stop - size, stop)
-            down_hidden, down_cell = hidden_gradient[:, now].clone(), cell_gradient[:, now].clone()
-            if later_hidden is not None and later_cell is not None:
-                down_hidden[:, : later_hidden.shape[1]] += later_hidden
-                down_cell[:, : later_hidden.shape[1]] += later_cell
-            start = now.start - ctx.sizes[t - 1] if t else 0
-            earlier = slice(start, start + size)
-            later_cell = cell_backward(
-                down_hidden, down_cell, active[:, now], cell[:, earlier] if t else None, squashed[:, now], out[:, now]
-            )
-            if t:
-                earlier_hidden[:, now] = hidden[:, earlier]
-                later_hidden = torch.bmm(out[:, now], weight_back)
-            stop = now.start
-        weight_gradient = torch.bmm(earlier_hidden.transpose(1, 2), out)
-        return out.to(ctx.dtype), weight_gradient.to(weight.dtype), None
+    def backward(ctx: Any, outputs: Tensor | None, last_hidden: Tensor | None, last_cell: Tensor | None) -> Any:
+        gates, hidden, cell, squashed, recurrent, mirror, last, order, *rest = ctx.saved_tensors
+        count = len(gates)
+        read, weights = rest[:count], rest[count:]
+        down = torch.zeros_like(hidden) if outputs is None else _by_way(outputs, mirror, count)
+        if last_hidden is not None:
+            down.index_add_(1, last, last_hidden)
+        # Texts end at different steps: in order of length, each one's place waits for its last step.
+        carry = gates.new_zeros(count, len(last), hidden.shape[2]) if last_cell is None else last_cell[:, order]
+        out, before = torch.empty_like(gates), torch.zeros_like(hidden)
+        back = recurrent.transpose(1, 2)
+        for now, earlier in reversed(steps(ctx.sizes)):
+            running = carry[:, : now.stop - now.start]
+            earlier_cell = None if earlier is None else cell[:, earlier]
+            cell_backward(down[:, now], running, gates[:, now], earlier_cell, squashed[:, now], out[:, now])
+            if earlier is not None:
+                down[:, earlier] += torch.bmm(out[:, now], back)
+                before[:, now] = hidden[:, earlier]
+        grads: list[Tensor] = []
+        for x, y, h in zip(read, out, before, strict=True):
+            bias = y.sum(0)
+            grads += [(y.to(ctx.kind).T @ x).float(), y.T @ h, bias, bias]
+        parts = [(y.to(ctx.kind) @ w.to(ctx.kind)).to(ctx.dtype) for y, w in zip(out, weights[::WEIGHTS], strict=True)]
+        inputs = parts[0] if count == 1 else parts[0].add_(parts[1].index_select(0, mirror))
+        return inputs, None, None, None, None, *grads
+
+
+def steps(sizes: Sequence[int]) -> list[tuple[slice, slice | None]]:
+    """For each step the packed tokens of it, and of the step before those that the same texts have there."""
+    found: list[tuple[slice, slice | None]] = []
+    before, start = 0, 0
+    for size in sizes:
+        found.append((slice(start, start + size), slice(before, before + size) if start else None))
+        before, start = start, start + size
+    return found
+
+
+def _by_way(outputs: Tensor, mirror: Tensor, count: int) -> Tensor:
+    """[S, P, H] from what belongs to the outputs [P, S H]."""
+    ways = outputs.float().chunk(count, 1)
+    return torch.stack([ways[0], *(way.index_select(0, mirror) for way in ways[1:])])

@@ -9,6 +9,7 @@ own.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -69,6 +70,22 @@ def _untrained() -> tokenizers.Tokenizer:
     return tokenizer
 
 
+@functools.cache
+def _without_merges() -> tokenizers.Tokenizer:
+    return _untrained()
+
+
+def split_any_script(text: str) -> list[str]:
+    """Words of a text in any script, lower-case, every mark of punctuation a word: what pieces are made from, and what
+    metrics compare where R2R's words (`clip_core.tokenizer.split`), which end at every vowel sign, will not do."""
+    return _words(_without_merges(), text)
+
+
+def _words(tokenizer: tokenizers.Tokenizer, text: str) -> list[str]:
+    normal = tokenizer.normalizer.normalize_str(text)
+    return [word.removeprefix(START) for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
+
+
 class _Ids(dict[str, list[int]]):
     """What stands between two spaces -> its ids, each analysed once: ten times as fast as whole texts."""
 
@@ -109,8 +126,7 @@ class SubwordTokenizer:
 
     def split(self, text: str) -> list[str]:
         """Words of a text before they are taken to pieces, normalised."""
-        normal = self._tokenizer.normalizer.normalize_str(text)
-        return [word.removeprefix(START) for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
+        return _words(self._tokenizer, text)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, `<BOS>` first, `<EOS>` last, at most `max_length`, not padded; '' gives those two alone."""

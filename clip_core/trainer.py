@@ -5,7 +5,7 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ class Objective(nn.Module, ABC):
 
     best_metric: str | None = None
     """Key of `evaluate` whose largest value marks the best checkpoint; None: keep no best."""
-    headline: Collection[str] | None = None
-    """Last names of the metrics that the screen shows; None: all. The log has every one."""
+    headline: Sequence[str] | None = None
+    """Last names of the metrics that the screen shows, in this order; None: all. The log has every one."""
 
     @abstractmethod
     def forward(self, batch: Any) -> dict[str, Any]:

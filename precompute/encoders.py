@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from clip_core.encoder import ClipEncoder, EncoderRecord, Grid
 from clip_core.images import ImageTransform
-from clip_core.towers import LAST, GridPoint
+from clip_core.towers import GRID_POINTS, LAST, GridPoint
 from precompute import imagenet
+
+ImageLayer = Literal["projected", "unprojected", "grid"]
+"""Joint space with texts; the pooled vector before it; a vector for each cell."""
+Point = Literal["captioning", "mcan", "pythia", "pretraining"]
+"""A recipe of CLIP-ViL by which a ViT's grid is taken; see `clip_core.towers.GRID_POINTS`."""
 
 
 class ImageEncoder(Protocol):
@@ -53,3 +58,10 @@ def load_encoder(
         if model == imagenet.MODEL:
             return imagenet.ImageNetEncoder.load(pretrained, weights, device=device, **options)
         return ClipEncoder.load(model, pretrained, weights, device=device, **options)
+
+
+def encoded(encoder: ImageEncoder, images: Tensor, layer: ImageLayer, point: Point) -> Tensor:
+    """Features float32 of normalised images [B, 3, H, W]: vectors [B, D], or grids [B, h, w, D]."""
+    if layer == "grid":
+        return encoder.grid(images, GRID_POINTS[point]).cells
+    return encoder.image_vectors(images, projected=layer == "projected")

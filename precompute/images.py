@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
 from clip_core.clip_weights import first_line
-from clip_core.encoder import ClipEncoder
 from clip_core.feature_files import Dtype, Header
 from clip_core.features import FeatureStore
 from clip_core.images import ImageTransform, Interpolation, ResizeMode, open_image
 from clip_core.runtime import Precision, Runtime, start_runtime
-from clip_core.towers import GRID_POINTS
 from precompute.encode import Work, make_store, worker_threads
-from precompute.encoders import ImageEncoder, load_encoder
+from precompute.encoders import ImageEncoder, ImageLayer, Point, encoded, load_encoder
 from precompute.image_folder import BrokenImages, find_images
+from precompute.preprocessing import parse_size, preprocessing_words, resized_to
 from precompute.screen import say
 
 GROUP_PIXELS = {"cpu": 32 * 224 * 224, "cuda": 256 * 224 * 224}
@@ -50,9 +48,9 @@ class Images:
     """Tag of its weights, e.g. openai; random for untrained ones."""
     weights: Path | None = None
     """Weights file; --pretrained then says which weights they are."""
-    layer: Literal["projected", "unprojected", "grid"] = "projected"
+    layer: ImageLayer = "projected"
     """projected: joint space with texts; unprojected: the pooled vector before it; grid: a vector for each cell."""
-    point: Literal["captioning", "mcan", "pythia", "pretraining"] = "captioning"
+    point: Point = "captioning"
     """Where a ViT's grid is taken in CLIP-ViL's recipes: after the last block; after the last LayerNorm too (mcan,
     pretraining); one block earlier (pythia). An RN's is always its last map."""
     size: str | None = None
@@ -85,33 +83,37 @@ def images(config: Images, console: Console | None = None) -> FeatureStore:
     size that the model does not have, a folder of broken images alone, and with `strict` the first broken one.
     """
     console = Console() if console is None else console
+    with start_runtime(config.device, config.precision) as runtime:
+        return make_images(config, runtime, console)
+
+
+def make_images(config: Images, runtime: Runtime, console: Console) -> FeatureStore:
+    """`images` in a process whose runtime has been started; every rank calls it."""
     for name in ("batch", "workers"):
         if (value := getattr(config, name)) is not None and value < 1:
             raise ValueError(f"{name} is {value}; expected at least 1")
-    size = _parsed_size(config.size)
+    size = parse_size(config.size)
     paths = find_images(config.images)
-    with start_runtime(config.device, config.precision) as runtime:
-        encoder = load_encoder(
-            config.model,
-            config.pretrained,
-            config.weights,
-            device=runtime.device,
-            precision=config.precision,
-            channels_last=True,
-        )
-        transform = _transform(encoder.transform, size, config)
-        broken = _broken_list(config, runtime)
-        encode = ImageFolderEncoder(config, encoder, transform, paths, broken)
-        header = encode.header()
-        pixels = encode.transform.height_px * encode.transform.width_px
-        work = Work(
-            keys=tuple(paths),
-            prepare=encode.prepare,
-            encode=encode.features,
-            group=config.batch or max(1, GROUP_PIXELS[runtime.device.type] // pixels),
-            workers=config.workers or worker_threads(runtime.device),
-        )
-        return _made(config.out, header, work, broken, runtime, console)
+    encoder = load_encoder(
+        config.model,
+        config.pretrained,
+        config.weights,
+        device=runtime.device,
+        precision=config.precision,
+        channels_last=True,
+    )
+    transform = resized_to(encoder.transform, size, config.fit, config.interpolation)
+    broken = _broken_list(config, runtime)
+    encode = ImageFolderEncoder(config, encoder, transform, paths, broken)
+    pixels = encode.transform.height_px * encode.transform.width_px
+    work = Work(
+        keys=tuple(paths),
+        prepare=encode.prepare,
+        encode=encode.features,
+        group=config.batch or max(1, GROUP_PIXELS[runtime.device.type] // pixels),
+        workers=config.workers or worker_threads(runtime.device),
+    )
+    return _made(config.out, encode.header(), work, broken, runtime, console)
 
 
 def _broken_list(config: Images, runtime: Runtime) -> BrokenImages:
@@ -171,7 +173,6 @@ class ImageFolderEncoder:
     ) -> None:
         self.transform = transform
         self._config, self._encoder, self._paths, self._broken = config, encoder, paths, broken
-        self._point = GRID_POINTS[config.point]
 
     def prepare(self, key: str) -> Tensor | None:
         """Pixels of an image, uint8 [3, h, w]; None, and a line in the list, for one that cannot be read."""
@@ -189,9 +190,7 @@ class ImageFolderEncoder:
     def features(self, pixels: list[Tensor]) -> Tensor:
         """Rows float32 [n, D] or [n, h, w, D] of n images."""
         inputs = self.transform.normalised(torch.stack(pixels).to(self._encoder.device))
-        if self._config.layer == "grid":
-            return self._encoder.grid(inputs, self._point).cells
-        return self._encoder.image_vectors(inputs, projected=self._config.layer == "projected")
+        return encoded(self._encoder, inputs, self._config.layer, self._config.point)
 
     def header(self) -> Header:
         """How the features are made. Encodes a blank image, which shows their shape, or that the model has none."""
@@ -204,11 +203,10 @@ class ImageFolderEncoder:
             raise ValueError(
                 f"{record.model} does not take images of {config.size} px ({first_line(error)}); leave out --size"
             ) from error
-        words = [] if config.ignore_orientation else ["upright"]
-        words.append(self.transform.describe())
-        if config.layer == "grid" and isinstance(self._encoder, ClipEncoder) and self._encoder.kind == "ViT":
-            words.append(f"grid as for {config.point}")
-        fields: dict[str, Any] = {**dataclasses.replace(record, preprocessing=", ".join(words)).header_fields()}
+        words = preprocessing_words(
+            self._encoder, self.transform, config.layer, config.point, not config.ignore_orientation
+        )
+        fields: dict[str, Any] = {**dataclasses.replace(record, preprocessing=words).header_fields()}
         return Header(
             source=f"{len(self._paths)} images of {config.images.resolve().name}",
             shape=shape,
@@ -217,24 +215,6 @@ class ImageFolderEncoder:
             channel_order="RGB",
             **fields,
         )
-
-
-def _parsed_size(size: str | None) -> tuple[int, int] | None:
-    """(height, width) of "600x1000"."""
-    if size is None:
-        return None
-    match = re.fullmatch(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*", size)
-    if match is None:
-        raise ValueError(f"size is {size!r}; expected height x width in pixels, e.g. 600x1000")
-    return int(match[1]), int(match[2])
-
-
-def _transform(own: ImageTransform, size: tuple[int, int] | None, config: Images) -> ImageTransform:
-    """The model's own transform with another size, or another way to reach it."""
-    height, width = size or (own.height_px, own.width_px)
-    mode = config.fit or ("squash" if size else own.resize_mode)
-    interpolation = config.interpolation or own.interpolation
-    return dataclasses.replace(own, height_px=height, width_px=width, resize_mode=mode, interpolation=interpolation)
 
 
 def _check_name(key: str) -> None:

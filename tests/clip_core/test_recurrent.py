@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clip_core.blocks import Dropout, LSTMEncoder, Packing, SoftDotAttention, padding_mask
+from clip_core.blocks import Dropout, LSTMEncoder, Packing, SoftDotAttention, draw, packed_lstm, padding_mask
+from clip_core.deferred import AttentionMemory, DeferredLinear, PlainLinear, PlainMemory
 from clip_core.memory import keep_large_blocks
-from clip_core.recurrent import AttentionMemory, DeferredLinear, LSTMCell
+from clip_core.recurrent import LSTMCell, lstm_cell
 
 LENGTHS = torch.tensor([12, 3, 7, 1, 9, 9, 5])
 
@@ -42,6 +43,51 @@ def test_encoder_equals_torchs_packed_lstm() -> None:
     fast = (context * weight).sum() + (hidden * 3).sum() + (cell**2).sum()
     slow = (output * weight).sum() + (joined * 3).sum() + (torch.cat([c[1], c[0]], 1) ** 2).sum()
     _assert_same_gradients(fast, slow, list(encoder.parameters()))
+
+
+@pytest.mark.parametrize(("bidirectional", "repeated"), [(True, 0), (True, 4), (False, 4)])
+def test_own_packed_lstm_equals_torchs_own(bidirectional: bool, repeated: int) -> None:
+    """Outputs, last states and every gradient of the two paths of `packed_lstm`; tiles folded or inputs widened."""
+    wide, pack = 8 + 3 * repeated, Packing(LENGTHS, torch.device("cpu"))
+    lstm = nn.LSTM(wide, 6, batch_first=True, bidirectional=bidirectional)
+    inputs = torch.randn(int(LENGTHS.sum()), 8 + repeated, requires_grad=True)
+
+    def loss(static: bool) -> Tensor:
+        outputs, hidden, cell = packed_lstm(lstm, inputs, pack, repeated, static)
+        assert hidden.shape == cell.shape == (1 + bidirectional, 7, 6)
+        weight = torch.linspace(-1, 1, outputs.numel()).view_as(outputs)
+        return (outputs * weight).sum() + (hidden * torch.arange(7)[:, None]).sum() + (cell**2).sum()
+
+    _assert_same_gradients(loss(False), loss(True), [*lstm.parameters(), inputs])
+
+
+def test_a_packed_lstm_whose_last_states_nobody_uses() -> None:
+    lstm, pack = nn.LSTM(5, 4, batch_first=True), Packing(LENGTHS, torch.device("cpu"))
+    inputs = torch.randn(int(LENGTHS.sum()), 5, requires_grad=True)
+    ours, theirs = (packed_lstm(lstm, inputs, pack, static=static)[0].sin().sum() for static in (False, True))
+    _assert_same_gradients(ours, theirs, [*lstm.parameters(), inputs])
+
+
+def test_static_encoder_keeps_the_width_of_its_table() -> None:
+    encoder = LSTMEncoder(20, 8, 16, 0.0)
+    ids, lengths = torch.randint(3, 20, (3, 11)), torch.tensor([4, 6, 1])
+    cut, *rest = encoder(ids, lengths, static=False)
+    whole, *others = encoder(ids, lengths, static=True)
+    assert whole.shape == (3, 11, 16)
+    torch.testing.assert_close(whole[:, :6], cut)
+    assert not whole[:, 6:].any()
+    for a, b in zip(rest, others, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cudnn_encoder_equals_the_cpus() -> None:
+    encoder, ids = LSTMEncoder(50, 24, 32, 0.0), torch.randint(3, 50, (7, 12))
+    here = encoder(ids, LENGTHS, static=True)
+    there = encoder.cuda()(ids.cuda(), LENGTHS)
+    for a, b in zip(here, there, strict=True):
+        torch.testing.assert_close(a, b.cpu(), rtol=1e-4, atol=1e-4)
 
 
 def test_encoder_cuts_to_the_longest_text_and_pads_with_zeros() -> None:
@@ -110,6 +156,19 @@ def test_attention_memory_equals_soft_dot_attention_for_parts_of_the_batch() -> 
     _assert_same_gradients(fast, slow, [context, query, project.weight])
 
 
+def test_plain_pieces_equal_the_deferred_ones() -> None:
+    context, query = torch.randn(4, 6, 5, requires_grad=True), torch.randn(4, 5, requires_grad=True)
+    weight, bias = torch.randn(5, 5, requires_grad=True), torch.randn(5, requires_grad=True)
+    padding, some = padding_mask(torch.tensor([6, 2, 3, 5]), 6), torch.tensor([3, 0])
+
+    def loss(linear: Callable[[Tensor], Tensor], memory: AttentionMemory | PlainMemory) -> Tensor:
+        first = memory.attend(linear(query))[0]
+        return first.sin().sum() + (memory.rows(some).attend(linear(first[some]))[0] ** 2).sum()
+
+    deferred = loss(DeferredLinear(weight, bias), AttentionMemory(context, padding))
+    _assert_same_gradients(deferred, loss(PlainLinear(weight, bias), PlainMemory(context, padding)), [context, query])
+
+
 def test_attention_memory_gives_padding_no_weight() -> None:
     memory = AttentionMemory(torch.randn(2, 4, 3), padding_mask(torch.tensor([4, 1]), 4))
     _, weights = memory.attend(torch.randn(2, 3))
@@ -117,11 +176,12 @@ def test_attention_memory_gives_padding_no_weight() -> None:
     assert (weights[0] > 0).all()
 
 
-def test_lstm_cell_equals_torchs() -> None:
+@pytest.mark.parametrize("step", [LSTMCell.apply, lstm_cell])
+def test_lstm_cell_equals_torchs(step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
     cell = nn.LSTMCell(3, 4)
     x, h, c = torch.randn(5, 3), torch.randn(5, 4), torch.randn(5, 4, requires_grad=True)
     gates = F.linear(x, cell.weight_ih, cell.bias_ih) + F.linear(h, cell.weight_hh, cell.bias_hh)
-    fast_h, fast_c = LSTMCell.apply(gates, c)
+    fast_h, fast_c = step(gates, c)
     slow_h, slow_c = cell(x, (h, c))
     fast, slow = (fast_h**2).sum() + fast_c.sin().sum(), (slow_h**2).sum() + slow_c.sin().sum()
     _assert_same_gradients(fast, slow, [*cell.parameters(), c])
@@ -148,6 +208,30 @@ def test_dropout_passes_gradients_where_it_kept() -> None:
     y.sum().backward()
     assert x.grad is not None
     assert torch.equal(x.grad, y.detach())
+
+
+@pytest.mark.parametrize("probability", [0.3, 0.5])
+def test_dropout_of_stored_numbers(probability: float) -> None:
+    drop, x = Dropout(probability), torch.full((1000, 1001), 1.5, dtype=torch.float16)
+    y = drop(x)
+    assert y.dtype == torch.float32
+    assert (y == 0).float().mean().item() == pytest.approx(probability, abs=0.002)
+    assert y.unique().tolist() == pytest.approx([0, 1.5 / (1 - probability)])
+    assert (x == 1.5).all()
+    assert drop.eval()(x) is x
+
+
+def test_draw_gives_the_numbers_of_torchs_multinomial() -> None:
+    chances = torch.rand(300, 9)
+    chances[:, 4] = 0
+    torch.manual_seed(1)
+    ours = draw(chances)
+    torch.manual_seed(1)
+    assert torch.equal(ours, torch.multinomial(chances, 1).squeeze(1))
+    assert len(ours.unique()) == 8
+    generator = torch.Generator().manual_seed(3)
+    again = draw(chances, generator)
+    assert torch.equal(again, draw(chances, torch.Generator().manual_seed(3)))
 
 
 def test_dropout_refuses_a_probability_outside_zero_to_one() -> None:
