@@ -5,7 +5,8 @@ Legend: E episodes, L tokens, R viewpoint rows of all scans of the run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from agent.config import NO_FEATURES
 from agent.sight import Eyes
 from clip_core.features import FeatureStore
 from clip_core.tokenizer import Tokenizer
-from envs.episodes import check_no_leak, check_routes, episode_file, load_episodes
+from envs.episodes import Episode, check_no_leak, check_routes, episode_file, load_episodes
 from envs.scenes import find_connectivity, load_scenes
 from envs.tables import NavTables, World, build_world
 
@@ -77,17 +78,14 @@ def load_splits(worlds: Mapping[str, World], tokenizer: Tokenizer, device: torch
     return splits
 
 
-def shuffled_batches(count: int, size: int, seed: int, start: int, rank: int, world: int) -> Iterator[Tensor]:
-    """Numbers [size] int64 of `count` episodes, batch after batch from the start-th on: shuffled epochs one after the
-    other (as in R2R-EnvDrop, a batch may cross from one epoch into the next); ranks take turns within what one process
-    with their joint batch would see."""
-    position = start
-    while True:
-        first = (position * world + rank) * size
-        epochs = range(first // count, (first + size - 1) // count + 1)
-        order = np.concatenate([np.random.default_rng((seed, epoch)).permutation(count) for epoch in epochs])
-        yield torch.from_numpy(order[first - epochs[0] * count :][:size])
-        position += 1
+def alongside(split: Split, name: str, episodes: Sequence[Episode], tokenizer: Tokenizer) -> Split:
+    """Other episodes in the buildings of a loaded split; the tables of the buildings are shared."""
+    world, device = split.world.with_episodes(episodes), split.ids.device
+    fields = [field.name for field in dataclasses.fields(NavTables)]
+    there = {id(getattr(split.world.tables, field)): getattr(split.tables, field) for field in fields}
+    tables = world.tables.convert(lambda a: there[id(a)] if id(a) in there else torch.tensor(a, device=device))
+    ids, lengths = tokenizer.encode_batch([e.instruction for e in episodes])
+    return Split(name, world, tables, torch.from_numpy(ids).to(device), torch.from_numpy(lengths))
 
 
 def load_eyes(
@@ -98,8 +96,9 @@ def load_eyes(
     `expected`: fields of the store's header that must have these values (`FeatureStore.origin` of another store).
     Raises ValueError for a store that differs, lacks a viewpoint of the world, or holds no panoramas.
     """
+    edge_m = torch.tensor(world.candidates.distance_m)
     if features == NO_FEATURES:
-        return Eyes().to(device), 0, None
+        return Eyes(edge_m=edge_m).to(device), 0, None
     store = FeatureStore.open(features)
     included = [i for i, (scan, v) in enumerate(world.candidates.viewpoints) if _included(world, scan, v)]
     keys = ["_".join(world.candidates.viewpoints[i]) for i in included]
@@ -111,7 +110,7 @@ def load_eyes(
     table = store.to(device, store.rows(keys))
     store_row = torch.zeros(len(world.candidates.viewpoints), dtype=torch.int64)
     store_row[torch.tensor(included)] = torch.arange(len(included))
-    return Eyes(table, store_row).to(device), store.header.shape[1], store.origin()
+    return Eyes(table, store_row, edge_m).to(device), store.header.shape[1], store.origin()
 
 
 def _included(world: World, scan: str, viewpoint: str) -> bool:

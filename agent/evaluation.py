@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 
 from agent.data import Split
-from agent.follower import Follower
+from agent.policy import Policy, S
 from agent.rollout import Choice, Trajectory, rollout
 from agent.sight import Eyes
 from envs.candidates import HALF_VISIBLE_RAD, HEADINGS, STEP_RAD
@@ -28,7 +28,7 @@ RANDOM_MOVES = 5
 
 
 def follow(
-    follower: Follower,
+    follower: Policy[S],
     eyes: Eyes,
     split: Split,
     max_steps: int,
@@ -62,11 +62,17 @@ def poses(trajectory: Trajectory, episodes: Sequence[int], world: World) -> Pred
     found = {}
     for b, episode in enumerate(episodes):
         moved = np.concatenate([[True], viewpoint[1:, b] != viewpoint[:-1, b]])
-        found[world.episodes[episode].instr_id] = [
-            (world.candidates.viewpoints[v][1], float(s % HEADINGS * STEP_RAD), float((s // HEADINGS - 1) * STEP_RAD))
-            for v, s in zip(viewpoint[moved, b].tolist(), view[moved, b].tolist(), strict=True)
-        ]
+        route = poses_along(world, viewpoint[moved, b].tolist(), view[moved, b].tolist())
+        found[world.episodes[episode].instr_id] = route
     return found
+
+
+def poses_along(world: World, viewpoints: Iterable[int], views: Iterable[int]) -> list[Pose]:
+    """Poses from viewpoint rows and the views (0-35) faced there."""
+    return [
+        (world.candidates.viewpoints[v][1], float(s % HEADINGS * STEP_RAD), float((s // HEADINGS - 1) * STEP_RAD))
+        for v, s in zip(viewpoints, views, strict=True)
+    ]
 
 
 def score(

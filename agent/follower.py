@@ -16,8 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clip_core.blocks import Dropout, LSTMEncoder, SoftDotAttention, padding_mask
-from clip_core.recurrent import AttentionMemory, DeferredLinear, LSTMCell
+from agent.layout import TURN, FoldedLayout, Layout, turn
+from clip_core.blocks import Dropout, LSTMEncoder, SoftDotAttention, fold_tiles, padding_mask
+from clip_core.deferred import (
+    AttentionMemory,
+    DeferredLinear,
+    PlainLinear,
+    PlainMemory,
+    attention_memory,
+    is_static,
+    linear_map,
+)
+from clip_core.recurrent import LSTMCell, lstm_cell
 
 ANGLE = 4
 
@@ -35,26 +45,31 @@ class FollowerSizes:
     angle: int = 128
     dropout: float = 0.5
     feature_dropout: float = 0.3
+    layout: int = 0
+    """Size of the layout vectors (agent/layout.py); 0: none, as R2R-EnvDrop."""
 
 
 class Recurrent(NamedTuple):
-    """What the decoder carries from step to step: tilde state and cell [B, H], and the instruction it attends to."""
+    """What the decoder carries from step to step: tilde state and cell [B, H], the instruction it attends to, and the
+    angle feature of its last heading [B, A] (zeros at the start)."""
 
     tilde: Tensor
     cell: Tensor
-    memory: AttentionMemory
+    memory: AttentionMemory | PlainMemory
+    heading: Tensor
 
     def rows(self, index: Tensor) -> Recurrent:
         """The same for some rows of the batch."""
-        return Recurrent(self.tilde.index_select(0, index), self.cell.index_select(0, index), self.memory.rows(index))
+        tilde, cell, heading = (a.index_select(0, index) for a in (self.tilde, self.cell, self.heading))
+        return Recurrent(tilde, cell, self.memory.rows(index), heading)
 
 
 class Sight(NamedTuple):
-    """What the follower sees at a step. Visual tensors are None for the blind follower.
+    """What the follower sees at a step. Visual tensors are None for the blind follower, else in the type of the store.
 
     views [B, V, D], view_angles [B, V, A], candidates [B, K, D] and candidate_angles [B, K, A] (rows beyond the last
     candidate zero, stop among them), heading [B, A]: the angle feature of the agent's own direction, mask [B, K] bool:
-    candidates and stop.
+    candidates and stop, length_m [B, K - 1]: of the candidates' edges (None: not known, needed with a layout).
     """
 
     views: Tensor | None
@@ -63,6 +78,7 @@ class Sight(NamedTuple):
     candidate_angles: Tensor
     heading: Tensor
     mask: Tensor
+    length_m: Tensor | None = None
 
 
 class Decoder(nn.Module):
@@ -72,14 +88,21 @@ class Decoder(nn.Module):
         super().__init__()
         size = sizes.feature + sizes.angle
         self.action = nn.Linear(sizes.angle, sizes.action)
-        self.lstm = nn.LSTMCell(sizes.action + size, sizes.hidden)
+        around = sizes.layout + TURN if sizes.layout else 0
+        self.lstm = nn.LSTMCell(sizes.action + around + size, sizes.hidden)
         self.view_attention = SoftDotAttention(sizes.hidden, size, tilde=False)
         self.text_attention = SoftDotAttention(sizes.hidden, sizes.hidden)
         self.candidate_attention = SoftDotAttention(sizes.hidden, size, tilde=False)
+        self.layout = Layout(sizes.layout, sizes.hidden) if sizes.layout else None
 
 
 class Follower(nn.Module):
-    """Encoder and attention decoder; `critic` estimates the value of a decoder state for A2C."""
+    """Encoder and attention decoder; `critic` estimates the value of a decoder state for A2C.
+
+    `static`: see `deferred.is_static`; None until torch.compile or a test wants a CPU to work as a device does.
+    """
+
+    static: bool | None = None
 
     def __init__(self, sizes: FollowerSizes) -> None:
         super().__init__()
@@ -94,9 +117,10 @@ class Follower(nn.Module):
 
     def read(self, ids_BL: Tensor, lengths_B: Tensor) -> Recurrent:
         """Encode the instructions: the state before the first step."""
-        context, hidden, cell = self.encoder(ids_BL, lengths_B)
+        context, hidden, cell = self.encoder(ids_BL, lengths_B, self.static)
         padding = padding_mask(lengths_B.to(context.device), context.shape[1])
-        return Recurrent(hidden, cell, AttentionMemory(context, padding))
+        memory = attention_memory(context, padding, is_static(context.device, self.static))
+        return Recurrent(hidden, cell, memory, hidden.new_zeros(len(hidden), ANGLE))
 
     def fold(self) -> Folded:
         """The decoder's weights with the repeated angle columns summed; once per forward pass, not per step."""
@@ -104,70 +128,79 @@ class Follower(nn.Module):
 
 
 class Folded:
-    """The decoder for one forward pass; see `Follower.fold`. Its linear maps collect their weight gradients over the
-    steps (`DeferredLinear`)."""
+    """The decoder for one forward pass; see `Follower.fold`."""
 
     def __init__(self, follower: Follower) -> None:
         sizes, parts = follower.sizes, follower.decoder
-        self.follower, self.feature = follower, sizes.feature
+        self.drop, self.drop_feature, self.feature = follower.drop, follower.drop_feature, sizes.feature
         lstm, action, text = parts.lstm, parts.action, parts.text_attention
         assert text.linear_out is not None
-        action_end = sizes.action + sizes.feature
-        weight = torch.cat(
-            [lstm.weight_ih[:, :action_end], sum_tiles(lstm.weight_ih[:, action_end:], 1), lstm.weight_hh], 1
-        )
-        self.gates = DeferredLinear(weight, lstm.bias_ih + lstm.bias_hh)
-        self.action = DeferredLinear(sum_tiles(action.weight, 1), action.bias)
+        self.static = is_static(lstm.weight_hh.device, follower.static)
+        weight = torch.cat([fold_tiles(lstm.weight_ih, lstm.input_size - sizes.angle, ANGLE), lstm.weight_hh], 1)
+        self.gates = self._map(weight, lstm.bias_ih + lstm.bias_hh)
+        self.action = self._map(fold_tiles(action.weight, 0, ANGLE), action.bias)
         self.view_query = self._query(parts.view_attention)
         self.candidate_query = self._query(parts.candidate_attention)
-        self.text_query = DeferredLinear(text.linear_in.weight)
-        self.tilde = DeferredLinear(text.linear_out.weight)
+        self.text_query = self._map(text.linear_in.weight)
+        self.tilde = self._map(text.linear_out.weight)
+        self.layout = FoldedLayout(parts.layout, self.static) if parts.layout is not None else None
 
-    def _query(self, attention: SoftDotAttention) -> DeferredLinear:
-        weight = attention.linear_in.weight
-        return DeferredLinear(torch.cat([weight[: self.feature], sum_tiles(weight[self.feature :], 0)], 0))
+    def _map(self, weight: Tensor, bias: Tensor | None = None) -> PlainLinear | DeferredLinear:
+        return linear_map(weight, bias, self.static)
+
+    def _query(self, attention: SoftDotAttention) -> PlainLinear | DeferredLinear:
+        return self._map(fold_tiles(attention.linear_in.weight, self.feature, ANGLE, 0))
 
     def step(self, state: Recurrent, sight: Sight) -> tuple[Tensor, Tensor, Recurrent]:
         """One decision: logits [B, K] (-inf outside the mask; stop scores 0, as its feature is zero), the LSTM's
         hidden state [B, H] (what the critic judges), and the next recurrent state."""
-        drop = self.follower.drop
+        drop = self.drop
         action = drop(torch.tanh(self.action(sight.heading)))
         seen = self._attend(self.view_query(drop(state.tilde)), sight.views, sight.view_angles)
-        gates = self.gates(torch.cat([action, seen, state.tilde], 1))
-        hidden, cell = LSTMCell.apply(gates, state.cell)
+        inputs, places = [action, seen, state.tilde], None
+        if self.layout is not None:
+            assert sight.length_m is not None
+            places = self.layout.look(sight.candidate_angles, sight.length_m, sight.mask)
+            around = places.seen(self.layout.query(drop(state.tilde)))
+            inputs[1:1] = [turn(state.heading, sight.heading), around]
+        gates = self.gates(torch.cat(inputs, 1))
+        hidden, cell = lstm_cell(gates, state.cell) if self.static else LSTMCell.apply(gates, state.cell)
         query = drop(hidden)
         read, _ = state.memory.attend(self.text_query(query))
         tilde = torch.tanh(self.tilde(torch.cat([read, query], 1)))
         logits = self._score(self.candidate_query(drop(tilde)), sight)
-        return logits.masked_fill(~sight.mask, -torch.inf), hidden, Recurrent(tilde, cell, state.memory)
+        if self.layout is not None and places is not None:
+            logits = logits + places.scores(self.layout.score(drop(tilde)))
+        after = Recurrent(tilde, cell, state.memory, sight.heading)
+        return logits.masked_fill(~sight.mask, -torch.inf), hidden, after
 
     def _attend(self, query: Tensor, views: Tensor | None, angles: Tensor) -> Tensor:
         """[B, D + A] weighted views."""
-        return attend_views(query, self.follower.drop_feature(views) if views is not None else None, angles)
+        return attend_views(query, self.drop_feature(views).float() if views is not None else None, angles)
 
     def _score(self, query: Tensor, sight: Sight) -> Tensor:
         """[B, K] dot products with the candidates."""
-        logits = torch.bmm(sight.candidate_angles, query[:, self.feature :, None])
+        logits = dots(query[:, self.feature :], sight.candidate_angles)
         if sight.candidates is not None:
-            candidates = self.follower.drop_feature(sight.candidates)
-            logits = logits + torch.bmm(candidates, query[:, : self.feature, None])
-        return logits.squeeze(2)
+            logits = logits + dots(query[:, : self.feature], self.drop_feature(sight.candidates).float())
+        return logits
 
 
 def attend_views(query: Tensor, views: Tensor | None, angles: Tensor) -> Tensor:
     """Views [B, V, D] (None: blind) and their angles [B, V, A], weighted by their dot products with a query
     [B, D + A]: [B, D + A]."""
     feature = 0 if views is None else views.shape[2]
-    logits = torch.bmm(angles, query[:, feature:, None])
+    logits = dots(query[:, feature:], angles)
     if views is not None:
-        logits = logits + torch.bmm(views, query[:, :feature, None])
-    weights = F.softmax(logits, 1).transpose(1, 2)
+        logits = logits + dots(query[:, :feature], views)
+    weights = F.softmax(logits, 1)[:, None]
     seen = torch.bmm(weights, angles).squeeze(1)
     if views is None:
         return seen
     return torch.cat([torch.bmm(weights, views).squeeze(1), seen], 1)
 
 
-def sum_tiles(weight: Tensor, dim: int) -> Tensor:
-    """Sum the repetitions of the four angle numbers along a dimension: [..., 4 n, ...] -> [..., 4, ...]."""
-    return weight.unflatten(dim, (-1, ANGLE)).sum(dim)
+def dots(query: Tensor, items: Tensor) -> Tensor:
+    """[B, n] dot products of a query [B, D] with n items [B, n, D] each; the query stands left, as in
+    `deferred.attend`."""
+    return torch.bmm(query[:, None], items.transpose(1, 2)).squeeze(1)

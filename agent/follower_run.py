@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from agent.augment import BackTranslation
+from agent.augment_parts import PATH_FIELDS, Generated, describe_generated, load_generated
 from agent.comparison import TABLE_NAME, compare
 from agent.config import NO_FEATURES, TrainConfig
 from agent.evaluation import follow, score
@@ -15,16 +17,22 @@ from agent.follower import Follower, FollowerSizes
 from agent.loading import run_config
 from agent.objectives import FollowerObjective
 from agent.pictures import save_routes
-from agent.reading import write_tokenizer
 from agent.run_parts import Parts, describe, load_parts
 from agent.sources import Source, choose_source
-from clip_core.checkpoint import LAST
-from clip_core.optim import build_optimizer
+from agent.starting import start_from
+from clip_core.checkpoint import FREE_FIELDS, LAST
+from clip_core.optim import build_optimizer, warmup_cosine
+from clip_core.reading import write_tokenizer
 from clip_core.runtime import Runtime, resume_command
 from clip_core.trainer import fit
 from envs.tables import World
 from precompute.prepare import features_folder
 from precompute.screen import say
+
+LAST_RATE = 0.02
+"""Of the learning rate, at the last step of --lr-decay cosine."""
+FREE = FREE_FIELDS | {"start_path", *PATH_FIELDS}
+"""What may differ when a run goes on: where things lie, not what they hold."""
 
 
 def run_follower(config: TrainConfig, runtime: Runtime, console: Console) -> None:
@@ -34,7 +42,10 @@ def run_follower(config: TrainConfig, runtime: Runtime, console: Console) -> Non
     worlds, metrics = train_follower(config, runtime, console)
     blind = config.features == NO_FEATURES
     followers = {"blind" if blind else "this agent": metrics}
-    if config.blind_twin and not blind:
+    if config.blind_twin and not blind and (config.augment.active or config.start_from is not None):
+        if runtime.is_main:
+            say(console, "no blind twin: a blind follower can use neither the speaker nor the weights of one that sees")
+    elif config.blind_twin and not blind:
         if runtime.is_main:
             console.print("\n[bold]The same follower blind[/], for comparison:", highlight=False)
         folder = config.out / "blind"
@@ -52,26 +63,39 @@ def train_follower(
     """Trains one follower on one rank. The judged splits, and on the main rank what the last weights score there."""
     made = config.follower
     parts = load_parts(config, made, runtime, order=made.candidate_order, elevation_base=made.elevation_base)
-    sizes = FollowerSizes(**parts.sizes(made))
+    sizes = FollowerSizes(**parts.sizes(made), layout=made.layout)
     follower = Follower(sizes).to(runtime.device)
     if runtime.is_main:
         describe(console, config, parts, follower, config.trainer.steps, runtime)
-    objective = FollowerObjective(
-        follower,
-        parts.eyes,
-        parts.train,
-        parts.judged,
-        made,
-        config.trainer.seed,
-        runtime.rank,
-        runtime.world,
-        config.best_by,
-    )
+    if config.start_from is not None and not config.resume:
+        start_from(config.start_from, follower, parts, config.augment.pre_explore)
+    objective, generated = make_objective(config, parts, follower, runtime)
+    if generated is not None and runtime.is_main:
+        describe_generated(console, config.augment, generated, blind=not parts.feature)
     optimizers = {"rmsprop": build_optimizer("rmsprop", objective.parameter_groups())}
-    record = run_config("follower", config.env, made, sizes, parts.tokenizer, parts.origin, parts.scans)
-    fit(objective, optimizers, {}, config.trainer, runtime, config.out, record, config.resume)
+    record = run_config(
+        "follower", config.env, made, sizes, parts.tokenizer, parts.origin, parts.scans, objective.best_metric
+    )
+    record |= {} if config.start_from is None else {"start_path": str(config.start_from)}
+    record |= {} if generated is None else {"augment": generated.record}
+    schedules = {"rmsprop": warmup_cosine(config.trainer.steps, floor=LAST_RATE)} if made.lr_decay == "cosine" else {}
+    fit(objective, optimizers, schedules, config.trainer, runtime, config.out, record, config.resume, FREE)
     metrics = finish(config, objective, parts) if runtime.is_main else {}
     return {name: split.world for name, split in parts.judged.items()}, metrics
+
+
+def make_objective(
+    config: TrainConfig, parts: Parts, follower: Follower, runtime: Runtime
+) -> tuple[FollowerObjective, Generated | None]:
+    """What is minimised, and what back-translation loaded for it, if the flags ask for that."""
+    seed = config.trainer.seed
+    learned = (follower, parts.eyes, parts.train, parts.judged, config.follower, seed)
+    place = (runtime.rank, runtime.world, config.best_by)
+    if not config.augment.active:
+        return FollowerObjective(*learned, *place), None
+    generated = load_generated(config.augment, parts, seed)
+    split, author = generated.split, generated.author
+    return BackTranslation(*learned, *place, generated=split, author=author, augment=config.augment), generated
 
 
 def finish(config: TrainConfig, objective: FollowerObjective, parts: Parts) -> dict[str, dict[str, float]]:

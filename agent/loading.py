@@ -14,11 +14,11 @@ from torch import nn
 from agent.config import NO_FEATURES, FollowerConfig
 from agent.data import load_eyes
 from agent.follower import Follower, FollowerSizes
-from agent.reading import record_tokenizer, restore_tokenizer
 from agent.sight import Eyes
 from agent.speaker import Speaker, SpeakerSizes
 from agent.speaker_config import SpeakerConfig
-from clip_core.checkpoint import find_checkpoint, load_model
+from clip_core.checkpoint import BEST, find_checkpoint, load_model
+from clip_core.reading import record_tokenizer, restore_tokenizer
 from clip_core.tokenizer import Tokenizer
 from envs.tables import World
 
@@ -30,15 +30,18 @@ Config = TypeVar("Config", FollowerConfig, SpeakerConfig)
 
 @dataclass(frozen=True, eq=False)
 class Trained(Generic[Model, Config]):
-    """A model as it was trained. `origin`: the features that it saw (`FeatureStore.origin`), None if blind;
-    `scans`: the buildings that it was trained in."""
+    """A model as it was trained, on the data set `env`. `origin`: the features that it saw (`FeatureStore.origin`),
+    None if blind; `scans`: the buildings that it was trained in; `explored`: unseen ones that back-translation walked
+    through (--pre-explore)."""
 
     kind: Kind
+    env: str
     model: Model
     tokenizer: Tokenizer
     config: Config
     origin: Mapping[str, Any] | None
     scans: frozenset[str]
+    explored: frozenset[str] = frozenset()
 
 
 TrainedFollower = Trained[Follower, FollowerConfig]
@@ -54,6 +57,7 @@ def run_config(
     tokenizer: Tokenizer,
     origin: dict[str, Any] | None,
     scans: list[str],
+    best_metric: str | None,
 ) -> dict[str, Any]:
     """What a checkpoint must hold to be evaluated anywhere."""
     return {
@@ -63,7 +67,15 @@ def run_config(
         "vocabulary": record_tokenizer(tokenizer),
         "features": origin,
         "train_scans": scans,
+        "best_metric": best_metric,
     }
+
+
+def chosen_by(checkpoint: Path) -> str | None:
+    """By which metric the weights of a run folder or a checkpoint file are the best of their run, "val_unseen/success"
+    say; None for the last ones, which nothing chose."""
+    file = find_checkpoint(checkpoint)
+    return load_model(file)[1].get("best_metric") if file.name == BEST else None
 
 
 def check_unseen(trained: AnyTrained, split: str, world: World) -> None:
@@ -76,19 +88,28 @@ def check_unseen(trained: AnyTrained, split: str, world: World) -> None:
         )
 
 
-def check_partners(follower: TrainedFollower, speaker: TrainedSpeaker) -> None:
-    """ValueError if a follower and a speaker do not understand one another: other words, or other features."""
-    words, others = follower.tokenizer.vocabulary, speaker.tokenizer.vocabulary
+def check_same_language(tokenizer: Tokenizer, origin: Mapping[str, Any] | None, speaker: TrainedSpeaker) -> None:
+    """ValueError if a speaker was trained with other words or other features than those of a follower."""
+    words, others = tokenizer.vocabulary, speaker.tokenizer.vocabulary
     if words != others:
         raise ValueError(
             f"the speaker was trained with another vocabulary than the follower ({len(others)} words, {len(words)}); "
             "expected the same: train one of them again with --vocabulary RUN/vocab.txt of the other"
         )
-    if follower.origin != speaker.origin:
-        seen = (_described(x.origin) if x.origin is not None else "none (blind)" for x in (speaker, follower))
+    if origin != speaker.origin:
         raise ValueError(
-            "the speaker was trained with the features {}, the follower with {}; expected the same: train one of them "
-            "again with the --features of the other".format(*seen)
+            f"the speaker was trained with the features {described(speaker.origin)}, the follower with "
+            f"{described(origin)}; expected the same: train one of them again with the --features of the other"
+        )
+
+
+def check_partners(follower: TrainedFollower, speaker: TrainedSpeaker) -> None:
+    """ValueError if a follower and a speaker do not understand one another: other words, features or angles."""
+    check_same_language(follower.tokenizer, follower.origin, speaker)
+    base, other = follower.config.elevation_base, speaker.config.elevation_base
+    if base != other:
+        raise ValueError(
+            f"the speaker was trained with --elevation-base {other}, the follower with {base}; expected the same"
         )
 
 
@@ -126,13 +147,14 @@ def _load(
         model = model_type(sizes)
         prefix = f"{kind}."
         model.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-        origin, scans = record["features"], frozenset(record["train_scans"])
+        env, origin, scans = record["env"], record["features"], frozenset(record["train_scans"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(
             f"{checkpoint} is not of this version's {kind} ({error}); expected a run of python -m agent.train: "
             "use the version that wrote it, or train anew"
         ) from None
-    return Trained(kind, model.to(device).eval(), tokenizer, config, origin, scans)
+    explored = frozenset(record.get("augment", {}).get("explored", ()))
+    return Trained(kind, env, model.to(device).eval(), tokenizer, config, origin, scans, explored)
 
 
 def trained_eyes(trained: AnyTrained, features: str, world: World, device: torch.device) -> Eyes:
@@ -142,7 +164,7 @@ def trained_eyes(trained: AnyTrained, features: str, world: World, device: torch
     """
     if features == NO_FEATURES and trained.origin is not None:
         raise ValueError(
-            f"the {trained.kind} was trained with features {_described(trained.origin)}: "
+            f"the {trained.kind} was trained with features {described(trained.origin)}: "
             "name their store with --features"
         )
     if features != NO_FEATURES and trained.origin is None:
@@ -151,5 +173,8 @@ def trained_eyes(trained: AnyTrained, features: str, world: World, device: torch
     return eyes
 
 
-def _described(origin: Mapping[str, Any]) -> str:
+def described(origin: Mapping[str, Any] | None) -> str:
+    """The features that a model saw, for a person to read."""
+    if origin is None:
+        return "none (blind)"
     return ", ".join(f"{name} {value}" for name, value in origin.items() if value not in (None, "unknown"))

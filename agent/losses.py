@@ -50,13 +50,15 @@ def actor_critic_loss(
 
 
 def discounted_returns(trajectory: Trajectory, open_value_M: Tensor, gamma: float) -> Tensor:
-    """[N] sum of discounted rewards from each decision on."""
+    """[N] sum of discounted rewards from each decision on, and of the value after the last step where the episode did
+    not end."""
     shape = (trajectory.steps, trajectory.batch)
     reward_TB = trajectory.reward.new_zeros(shape)
     reward_TB[trajectory.step, trajectory.row] = trajectory.reward
-    later_B = trajectory.reward.new_zeros(trajectory.batch).index_copy(
-        0, trajectory.open_row, open_value_M.to(trajectory.reward.dtype)
-    )
+    open_row = trajectory.open_row
+    is_open = ~trajectory.ended.index_select(0, open_row)
+    value_M = torch.where(is_open, open_value_M.to(trajectory.reward.dtype), 0.0)
+    later_B = trajectory.reward.new_zeros(trajectory.batch).index_copy(0, open_row, value_M)
     return_TB = torch.empty_like(reward_TB)
     for step in reversed(range(trajectory.steps)):
         later_B = reward_TB[step] + gamma * later_B

@@ -46,6 +46,6 @@ def describe_routes(eyes: Eyes, tables: NavTables, routes: Routes, steps: int, b
             parts = [sight.candidate_angles[:, 0]]
             if sight.views is not None and sight.candidates is not None:
                 normal = torch.nn.functional.normalize
-                parts += [normal(sight.candidates[:, 0], dim=1), normal(sight.views.mean(1), dim=1)]
+                parts += [normal(sight.candidates[:, 0].float(), dim=1), normal(sight.views.float().mean(1), dim=1)]
             described.append(pack.unpack(torch.cat(parts, 1))[:, :steps].flatten(1))
     return torch.cat(described)

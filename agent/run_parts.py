@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,9 @@ from torch import nn
 
 from agent.config import NO_FEATURES, FollowerConfig, RunConfig
 from agent.data import Split, load_eyes, load_splits, load_worlds
-from agent.reading import make_tokenizer
 from agent.sight import Eyes
 from agent.speaker_config import SpeakerConfig
+from clip_core.reading import make_tokenizer
 from clip_core.runtime import Runtime
 from clip_core.tokenizer import Tokenizer
 from envs.episodes import existing_splits
@@ -57,7 +58,8 @@ def load_parts(config: RunConfig, model: FollowerConfig | SpeakerConfig, runtime
     splits = load_splits(worlds, tokenizer, runtime.device)
     eyes, feature, origin = load_eyes(config.features, worlds["train"], runtime.device)
     train = splits.pop("train")
-    return Parts(train, splits, tokenizer, eyes, feature, origin)
+    # As a checkpoint gives it back, to be compared with what another run saw.
+    return Parts(train, splits, tokenizer, eyes, feature, json.loads(json.dumps(origin)))
 
 
 def describe(console: Console, config: RunConfig, parts: Parts, model: nn.Module, steps: int, runtime: Runtime) -> None:

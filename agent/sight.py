@@ -1,10 +1,11 @@
 """Observations become the follower's inputs: angles and, where a store is given, visual features.
 
-Legend: B batch, V = 36 views, K candidates, D feature, R viewpoint rows.
+Legend: B batch, V = 36 views, K candidates, D feature, R viewpoint rows of the world.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import torch
@@ -18,18 +19,31 @@ class Eyes(nn.Module):
     """Gathers what an agent sees at its viewpoints. Holds tables only, no parameters.
 
     `table` [stored, 36, D] (any float type) with `store_row` [R]: the row of the table for each viewpoint row of the
-    world; None for the blind follower, which then moves no zero-filled table around.
+    world; None for the blind follower, which then moves no zero-filled table around. `edge_m` [R, K]: length of the
+    edge to each candidate in metres, for followers that look at the layout.
     """
 
     angles: Tensor
     table: Tensor | None
     store_row: Tensor | None
+    edge_m: Tensor | None
 
-    def __init__(self, table: Tensor | None = None, store_row: Tensor | None = None) -> None:
+    def __init__(
+        self, table: Tensor | None = None, store_row: Tensor | None = None, edge_m: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.register_buffer("angles", torch.from_numpy(view_angle_features(4)), persistent=False)
         self.register_buffer("table", table, persistent=False)
         self.register_buffer("store_row", store_row, persistent=False)
+        self.register_buffer("edge_m", edge_m, persistent=False)
+        self.channels: Tensor | None = None
+
+    def masked(self, channels_D: Tensor) -> Eyes:
+        """The same eyes with every visual feature, of views and candidates alike, times a number per channel [D]
+        float32. Angles stay as they are, and so does what a blind agent sees."""
+        other = copy.copy(self)
+        other.channels = channels_D
+        return other
 
     def forward(self, observation: Mapping[str, Tensor]) -> Sight:
         """What the follower sees in each environment."""
@@ -45,11 +59,14 @@ class Eyes(nn.Module):
         views = candidates = None
         if self.table is not None and self.store_row is not None:
             rows = self.store_row.index_select(0, observation["viewpoint"])
-            views = self.table.index_select(0, rows).float()
+            views = self.table.index_select(0, rows)
+            if self.channels is not None:
+                views = views * self.channels
             flat = torch.arange(len(rows), device=rows.device)[:, None] * VIEWS + observation["candidate_view"]
             gathered = views.flatten(0, 1).index_select(0, flat.flatten()).unflatten(0, (len(rows), slots))
             candidates = _with_stop(gathered * used)
-        return Sight(views, self.angles.index_select(0, view), candidates, candidate_angles, own, mask)
+        length_m = None if self.edge_m is None else self.edge_m.index_select(0, observation["viewpoint"])
+        return Sight(views, self.angles.index_select(0, view), candidates, candidate_angles, own, mask, length_m)
 
 
 def angle_numbers(heading_rad: Tensor, elevation_rad: Tensor) -> Tensor:

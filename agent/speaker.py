@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agent.follower import Sight, attend_views, sum_tiles
+from agent.follower import ANGLE, Sight, attend_views
 from agent.routes import Routes, see_routes
 from agent.sight import Eyes
-from clip_core.blocks import Dropout, Packing, SoftDotAttention, packed_lstm, padding_mask
-from clip_core.decoder import Generated, Search, Symbols, generate
+from clip_core.blocks import Dropout, Packing, SoftDotAttention, fold_tiles, packed_lstm, padding_mask
+from clip_core.decoder import Generated, Search, Symbols, beam_search, generate
 from clip_core.lstm_decoder import Context, LSTMTextDecoder, Reading
 from envs.tables import NavTables
 
@@ -56,22 +56,17 @@ class RouteEncoder(nn.Module):
         """[P, H] from what is seen at the packed steps, its only candidate being the edge taken."""
         actions, views = sight.candidate_angles[:, 0], None
         if sight.views is not None and sight.candidates is not None:
-            views = self.drop_feature(sight.views)
-            actions = torch.cat([self.drop_feature(sight.candidates[:, 0]), actions], 1)
-        moved_PH = self.drop(packed_lstm(self.lstm, actions, pack, lambda weight: self._fold(weight, 1))[0])
+            views = self.drop_feature(sight.views).float()
+            actions = torch.cat([self.drop_feature(sight.candidates[:, 0]).float(), actions], 1)
+        moved_PH = self.drop(packed_lstm(self.lstm, actions, pack, ANGLE)[0])
         attention = self.view_attention
         assert attention.linear_out is not None
-        query = F.linear(moved_PH, self._fold(attention.linear_in.weight, 0))
+        query = F.linear(moved_PH, fold_tiles(attention.linear_in.weight, self.feature, ANGLE, 0))
         seen = attend_views(query, views, sight.view_angles)
         weight, end = attention.linear_out.weight, attention.linear_in.out_features
-        folded = torch.cat([self._fold(weight[:, :end], 1), weight[:, end:]], 1)
+        folded = torch.cat([fold_tiles(weight[:, :end], self.feature, ANGLE), weight[:, end:]], 1)
         found_PH = torch.tanh(F.linear(torch.cat([seen, moved_PH], 1), folded))
         return self.drop(packed_lstm(self.post_lstm, self.drop(found_PH), pack)[0])
-
-    def _fold(self, weight: Tensor, dim: int) -> Tensor:
-        """The repeated angle columns (or rows) of a weight over features and angles, summed."""
-        visual, angles = weight.split([self.feature, weight.shape[dim] - self.feature], dim)
-        return torch.cat([visual, sum_tiles(angles, dim)], dim)
 
 
 class Speaker(nn.Module):
@@ -100,7 +95,16 @@ class Speaker(nn.Module):
         max_length: int,
         search: Search,
         generator: torch.Generator | None = None,
+        count: int = 1,
     ) -> Generated:
-        """Instructions about the routes; see `decoder.generate`."""
-        start, device = self.decoder.start(context), context.vectors.device
-        return generate(self.decoder.step, start, len(context.vectors), symbols, max_length, search, device, generator)
+        """Instructions about the routes, `count` for each, those of a route together; see `decoder.generate`. A beam
+        gives the best `count` that it keeps, the best first; where there are fewer texts, the rest is empty."""
+        routes, device = len(context.vectors), context.vectors.device
+        if search.method == "beam" and count > 1:
+            start = self.decoder.start(context)
+            kept = beam_search(self.decoder.step, start, routes, symbols, max_length, search, device)
+            first = torch.arange(routes, device=device)[:, None] * search.beam_width
+            return kept.rows((first + torch.arange(count, device=device)).flatten())
+        context = context.rows(torch.arange(routes, device=device).repeat_interleave(count)) if count > 1 else context
+        start = self.decoder.start(context)
+        return generate(self.decoder.step, start, routes * count, symbols, max_length, search, device, generator)

@@ -56,8 +56,9 @@ class TrainSpeakerConfig(RunConfig):
 
     Writes into --out: log.jsonl, curves.png, last and best checkpoint, vocab.txt, and of the last weights: table.json
     (loss, word accuracy, BLEU-4, CIDEr beside nearest-route retrieval), spoken_SPLIT.json (instructions in R2R's
-    format), spoken_SPLIT.png (some of them under their routes). A killed run goes on with the same command and
-    --resume.
+    format), spoken_SPLIT.png (some of them under their routes). Of RxR's languages each is written and judged for
+    itself, the best checkpoint is that of their mean; --languages hi trains a speaker of one. A killed run goes on with
+    the same command and --resume.
     """
 
     train: Literal["follower", "speaker"] = "speaker"
@@ -93,6 +94,12 @@ class SpeakConfig:
     """Folder of the navigation graphs. Default: connectivity/ in the data folder or beside it."""
     split: str = "val_unseen"
     """Split whose routes are spoken about."""
+    sample_routes: int = 0
+    """Speak about so many new routes instead, sampled by --seed in the buildings of train with the statistics of its
+    routes, and write them to --out: what `agent.train --augment-routes` reads."""
+    languages: tuple[str, ...] = ()
+    """Of RxR: the language to write in and to compare with (en, hi or te): a speaker writes in one at a time. Pieces of
+    words with letters of another script are not written."""
     features: str | None = None
     """The feature store that the speaker sees with; it must be as the one of its training. Default: in the built-in
     houses that of the embedded CLIP for a speaker that sees; else none."""
@@ -104,6 +111,9 @@ class SpeakConfig:
     """With --search beam: texts kept at each place."""
     length_power: float = 0.0
     """With --search beam: log-probabilities are divided by the length to this power; 0 prefers short instructions."""
+    instructions: int = 1
+    """With --search sample or beam: different instructions for each route (of a beam the best; fewer where there are no
+    more). Scores and pictures are of the first."""
     samples: int = 10
     """Routes in --pictures."""
     device: str = "auto"
@@ -129,7 +139,8 @@ def r4r() -> TrainSpeakerConfig:
 
 
 def rxr() -> TrainSpeakerConfig:
-    """Room-across-Room: a speaker of three languages at once, which writes pieces of words."""
+    """Room-across-Room: a speaker of three languages at once, which writes pieces of words. One of a single language
+    (--languages hi) shares its capacity with no other."""
     return replace(r2r(), env="rxr", tokenizer="subwords", speaker=SpeakerConfig(max_words=160))
 
 

@@ -10,15 +10,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from agent.data import Split, shuffled_batches
+from agent.data import Split
+from agent.languages import by_language, foreign_ids
 from agent.routes import episode_routes
 from agent.sight import Eyes
 from agent.speaker import Speaker
 from agent.speaker_config import SpeakerConfig
-from agent.speaking import judge_by_teacher, score_spoken, speak
+from agent.speaking import Spoken, judge_by_teacher, score_spoken, speak
 from clip_core.optim import parameter_groups
+from clip_core.shuffling import shuffled_batches
 from clip_core.tokenizer import Tokenizer
 from clip_core.trainer import Objective
+from envs.metrics import mean_scores
 
 
 class SpeakerObjective(Objective):
@@ -45,6 +48,7 @@ class SpeakerObjective(Objective):
         device = train.ids.device
         self.routes = episode_routes(train.world, device)
         self.judged_routes = {name: episode_routes(split.world, device) for name, split in judged.items()}
+        self.judged_languages = {name: by_language(split, tokenizer) for name, split in judged.items()}
         self.best_metric = f"{list(judged)[-1]}/bleu4" if judged else None
 
     def forward(self, batch: Tensor) -> dict[str, Any]:
@@ -57,18 +61,27 @@ class SpeakerObjective(Objective):
         return {"loss": loss, "weight": len(reading.target), "word_accuracy": right}
 
     def batches(self, start: int) -> Iterator[Tensor]:
-        """Shuffled epochs one after the other; see `data.shuffled_batches`."""
+        """Shuffled epochs one after the other; see `shuffled_batches`."""
         episodes = len(self.train_split.world.episodes)
         return shuffled_batches(episodes, self.config.batch, self.seed, start, self.rank, self.world)
 
     def evaluate(self) -> dict[str, float]:
-        """Teacher forcing on every instruction, greedy instructions for every route of each judged split."""
+        """Teacher forcing on every instruction, greedy instructions for every route of each judged split; the scores of
+        these, where there are several languages, are the means over the languages."""
         metrics: dict[str, float] = {}
         for name, split in self.judged.items():
             found = judge_by_teacher(self.speaker, self.eyes, split, self.judged_routes[name])
-            found |= score_spoken(speak(self.speaker, self.eyes, split, self.tokenizer), split.world)
+            found |= mean_scores(
+                score_spoken(self.write(part, language), part.world)
+                for language, part in self.judged_languages[name].items()
+            )
             metrics |= {f"{name}/{key}": value for key, value in found.items()}
         return metrics
+
+    def write(self, split: Split, language: str | None) -> Spoken:
+        """Greedy instructions in one language (None: in that of the speaker)."""
+        unwritten = foreign_ids(self.tokenizer, language)
+        return speak(self.speaker, self.eyes, split, self.tokenizer, unwritten=unwritten)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Encoder and decoder clipped separately (R2R-EnvDrop)."""

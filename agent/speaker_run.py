@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,17 +12,19 @@ from rich.console import Console
 
 from agent.comparison import TABLE_NAME
 from agent.config import NO_FEATURES
+from agent.languages import by_language
 from agent.loading import run_config
 from agent.pictures import save_spoken
-from agent.reading import write_tokenizer
 from agent.report import SPEAKER_COLUMNS, metrics_table
+from agent.routes import episode_routes
 from agent.run_parts import Parts, describe, load_parts
 from agent.sources import choose_source
 from agent.speaker import Speaker, SpeakerSizes
 from agent.speaker_config import TrainSpeakerConfig
 from agent.speaker_objective import SpeakerObjective
-from agent.speaking import Spoken, as_r2r, judge_by_teacher, retrieve, score_spoken, speak
+from agent.speaking import as_r2r, judge_by_teacher, retrieve, score_spoken
 from clip_core.optim import build_optimizer
+from clip_core.reading import write_tokenizer
 from clip_core.runtime import Runtime, resume_command
 from clip_core.trainer import fit
 from envs.files import replacing
@@ -52,7 +54,9 @@ def run_speaker(config: TrainSpeakerConfig, runtime: Runtime, console: Console) 
         runtime.world,
     )
     optimizers = {"adam": build_optimizer("adam", objective.parameter_groups())}
-    record = run_config("speaker", config.env, made, sizes, parts.tokenizer, parts.origin, parts.scans)
+    record = run_config(
+        "speaker", config.env, made, sizes, parts.tokenizer, parts.origin, parts.scans, objective.best_metric
+    )
     fit(objective, optimizers, {}, config.trainer, runtime, config.out, record, config.resume)
     if runtime.is_main:
         finish(config, objective, parts, console)
@@ -60,21 +64,25 @@ def run_speaker(config: TrainSpeakerConfig, runtime: Runtime, console: Console) 
 
 
 def finish(config: TrainSpeakerConfig, objective: SpeakerObjective, parts: Parts, console: Console) -> None:
-    """Vocabulary, and for each judged split instructions, pictures and scores of the last weights."""
+    """Vocabulary, and for each judged split (for each of its languages, if there are several) instructions, pictures
+    and scores of the last weights."""
     write_tokenizer(config.out, parts.tokenizer)
-    tables = {}
-    for name, split in parts.judged.items():
-        spoken = speak(objective.speaker, parts.eyes, split, parts.tokenizer)
-        by_teacher = judge_by_teacher(objective.speaker, parts.eyes, split, objective.judged_routes[name])
-        rows = {
-            "nearest route": score_spoken(retrieve(parts.eyes, split, parts.train), split.world),
-            "blind speaker" if config.features == NO_FEATURES else "speaker": by_teacher
-            | score_spoken(spoken, split.world),
-        }
-        tables[name] = rows
-        show_scores(name, split.world, rows, console)
-        save_instructions(config.out / f"spoken_{name}.json", spoken, split.world)
-        save_spoken(config.out / f"spoken_{name}.png", split.world, spoken)
+    speaker, eyes, tables = objective.speaker, parts.eyes, {}
+    known = by_language(parts.train, parts.tokenizer)
+    for split, languages in objective.judged_languages.items():
+        for language, part in languages.items():
+            name = split if language is None else f"{split}_{language}"
+            spoken, routes = objective.write(part, language), episode_routes(part.world, part.ids.device)
+            scores = judge_by_teacher(speaker, eyes, part, routes) | score_spoken(spoken, part.world)
+            nearest = retrieve(eyes, part, known.get(language, parts.train))
+            rows = {
+                "nearest route": score_spoken(nearest, part.world),
+                "blind speaker" if config.features == NO_FEATURES else "speaker": scores,
+            }
+            tables[name] = rows
+            show_scores(name, part.world, rows, console)
+            save_instructions(config.out / f"spoken_{name}.json", spoken, part.world)
+            save_spoken(config.out / f"spoken_{name}.png", part.world, spoken)
     with replacing(config.out / TABLE_NAME) as file:
         file.write((json.dumps(tables, indent=1, allow_nan=False) + "\n").encode())
 
@@ -86,8 +94,8 @@ def show_scores(name: str, world: World, rows: Mapping[str, Mapping[str, float]]
     console.print(metrics_table(title, rows, SPEAKER_COLUMNS))
 
 
-def save_instructions(path: Path, spoken: Spoken, world: World) -> None:
-    """Write a file in R2R's format."""
+def save_instructions(path: Path, spoken: Mapping[str, Sequence[str] | str], world: World) -> None:
+    """Write a file in R2R's format. spoken: path_id -> instruction, or several."""
     with replacing(path) as file:
         file.write((json.dumps(as_r2r(spoken, world), indent=1, allow_nan=False) + "\n").encode())
 

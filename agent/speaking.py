@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
 from agent.data import Split
+from agent.languages import languages_of
 from agent.retrieval import nearest_routes
 from agent.routes import Routes, episode_routes
 from agent.sight import Eyes
@@ -15,6 +17,7 @@ from agent.speaker import Speaker
 from clip_core.cider import cider_d
 from clip_core.decoder import Search, Symbols
 from clip_core.language_metrics import speaker_bleu, word_accuracy
+from clip_core.subword_tokenizer import split_any_script
 from clip_core.tokenizer import Tokenizer
 from clip_core.tokenizer import split as split_words
 from envs.tables import World
@@ -40,24 +43,51 @@ def speak(
     search: Search = GREEDY,
     batch: int = 128,
     done: Callable[[int], object] = lambda routes: None,
+    unwritten: Sequence[int] = (),
 ) -> Spoken:
     """An instruction for every route of a split, in eval mode without gradients. Samples are drawn from torch's global
-    generator. `done` is told of the number of routes after each batch."""
+    generator. `done` is told of the number of routes after each batch; `unwritten`: ids that are never written."""
+    several = speak_several(speaker, eyes, split, tokenizer, search, 1, batch, done, unwritten)
+    return {path_id: texts[0] for path_id, texts in several.items()}
+
+
+def speak_several(
+    speaker: Speaker,
+    eyes: Eyes,
+    split: Split,
+    tokenizer: Tokenizer,
+    search: Search,
+    count: int,
+    batch: int = 128,
+    done: Callable[[int], object] = lambda routes: None,
+    unwritten: Sequence[int] = (),
+) -> dict[str, list[str]]:
+    """`speak` with up to `count` different instructions for every route: of a beam the best first, of samples as they
+    were drawn. Empty ones are left out while there are others.
+
+    Raises ValueError for a search that has not so many.
+    """
+    if count > 1 and search.method == "greedy":
+        raise ValueError(f"instructions is {count} with the search greedy, which has one; expected sample or beam")
+    if count > 1 and search.method == "beam" and count > search.beam_width:
+        raise ValueError(f"instructions is {count}, but the beam keeps {search.beam_width}: raise beam_width")
     was_training = speaker.training
     speaker.eval()
     groups = by_route(split.world)
     routes = episode_routes(split.world, split.ids.device).rows(torch.tensor([group[0] for group in groups.values()]))
-    texts = [""] * len(routes)
+    texts = [list[str]() for _ in groups]
     symbols = Symbols.of(tokenizer)
+    symbols = replace(symbols, never=(*symbols.never, *unwritten))
     with torch.no_grad():
         for index in torch.argsort(routes.lengths, stable=True).split(batch):
             context = speaker.read(eyes, split.tables, routes.rows(index))
-            written = speaker.write(context, symbols, tokenizer.max_length, search)
-            for i, ids in zip(index.tolist(), written.ids.tolist(), strict=True):
-                texts[i] = readable(tokenizer.decode(ids))
+            written = speaker.write(context, symbols, tokenizer.max_length, search, count=count)
+            for i, ids in zip(index.repeat_interleave(count).tolist(), written.ids.tolist(), strict=True):
+                texts[i].append(readable(tokenizer.decode(ids)))
             done(len(index))
     speaker.train(was_training)
-    return dict(zip(groups, texts, strict=True))
+    different = ([text for text in dict.fromkeys(several) if text] or [""] for several in texts)
+    return dict(zip(groups, different, strict=True))
 
 
 def judge_by_teacher(speaker: Speaker, eyes: Eyes, split: Split, routes: Routes, batch: int = 128) -> dict[str, float]:
@@ -95,10 +125,10 @@ def retrieve(eyes: Eyes, split: Split, train: Split) -> Spoken:
 
 def score_spoken(spoken: Mapping[str, str], world: World) -> dict[str, float]:
     """`bleu4` (as R2R-EnvDrop counts it), `cider` (fractions), both against all instructions of each route, on words of
-    R2R's tokenizer; `words`: mean length."""
-    groups = by_route(world)
-    references = [[split_words(world.episodes[i].instruction) for i in groups[path_id]] for path_id in spoken]
-    candidates = [split_words(text) for text in spoken.values()]
+    R2R's tokenizer, or of any script where the data says which language it is in; `words`: mean length."""
+    groups, words = by_route(world), split_any_script if languages_of(world.episodes) else split_words
+    references = [[words(world.episodes[i].instruction) for i in groups[path_id]] for path_id in spoken]
+    candidates = [words(text) for text in spoken.values()]
     return {
         "bleu4": speaker_bleu(candidates, references).bleu,
         "cider": float(cider_d(candidates, references).mean()),
@@ -109,7 +139,7 @@ def score_spoken(spoken: Mapping[str, str], world: World) -> dict[str, float]:
 def readable(text: str) -> str:
     """Words joined by spaces as one would write them: sentences begin with capitals, marks stand close to the word. The
     tokenizer finds the same words in both."""
-    text = re.sub(r" ([.,;:!?)])", r"\1", text)
+    text = re.sub(r" ([.,;:!?)।])", r"\1", text)
     text = re.sub(r"(\() ", r"\1", text)
     text = re.sub(r"(\w) (['-]) (?=\w)", r"\1\2", text)
     return re.sub(r"(^|[.!?] )([a-z])", lambda found: found[1] + found[2].upper(), text)

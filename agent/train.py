@@ -37,16 +37,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: list[str]) -> TrainConfig | TrainSpeakerConfig:
-    """The preset of --train and --env, in its version for the built-in houses without --data, overlaid by the other
-    flags."""
+    """The preset of --train, --env and --recipe, in its version for the built-in houses without --data, overlaid by the
+    other flags."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--train", default="follower")
     early.add_argument("--env", default="r2r")
     early.add_argument("--data")
+    early.add_argument("--recipe")
     known = early.parse_known_args(argv)[0]
     module: Any = speaker_config if known.train == "speaker" else follower_config
     presets = module.BUILT_IN if known.data is None else module.PRESETS
     preset = presets.get(known.env, presets["r2r"])()
+    if isinstance(preset, TrainConfig) and known.recipe == "layout":
+        preset = follower_config.by_layout(preset)
     return tyro.cli(
         type(preset), args=argv, default=preset, prog="python -m agent.train", config=(tyro.conf.OmitArgPrefixes,)
     )

@@ -6,13 +6,18 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from agent.data import Split, load_splits
 from agent.follower import Follower, FollowerSizes
 from agent.sight import Eyes
+from clip_core.feature_files import Header
+from clip_core.feature_writer import StoreWriter
 from clip_core.tokenizer import WordTokenizer, build_vocabulary
+from envs.episodes import load_episodes
+from envs.scenes import load_scenes
 from envs.tables import World
 
 CPU = torch.device("cpu")
@@ -79,3 +84,21 @@ def write_small(source: Path, folder: Path, routes: Mapping[str, int]) -> Path:
         chosen = [item for item in items if item["scan"] in scans][:count]
         (folder / f"R2R_{split}.json").write_text(json.dumps(chosen))
     return folder
+
+
+def write_store(path: Path, data: Path, graphs: Path, model: str, leave_out: str = "") -> Path:
+    """A store of small random features for every included viewpoint of the small data's buildings."""
+    scans = {e.scan for name in ("train", "val_seen", "val_unseen") for e in load_episodes(data, name)}
+    keys = [
+        f"{scan}_{v}"
+        for scan, scene in load_scenes(graphs, sorted(scans)).items()
+        for v, included in zip(scene.viewpoints, scene.included, strict=True)
+        if included and f"{scan}_{v}" != leave_out
+    ]
+    generator = np.random.default_rng(0)
+    header = Header("test", (36, 4), model=model, pretrained="openai", layer="projected", channel_order="RGB")
+    with StoreWriter(path, header) as writer:
+        for key in keys:
+            writer.append(key, generator.standard_normal((36, 4)).astype(np.float32))
+        writer.finish()
+    return path

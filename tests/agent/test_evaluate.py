@@ -11,8 +11,6 @@ import pytest
 
 from agent import evaluate
 from clip_core.checkpoint import BEST
-from clip_core.feature_files import Header
-from clip_core.feature_writer import StoreWriter
 from envs.episodes import load_episodes
 from envs.metrics import METRICS
 from envs.scenes import load_scenes
@@ -105,7 +103,11 @@ def test_checkpoint_scores_as_in_training(places: list[str], blind_run: Path, tm
     assert evaluate.main([*command, "--checkpoint", str(blind_run), *written]) == 0
     found = json.loads(out.read_text())
     assert {name: found[name] for name in METRICS} == pytest.approx(expected, abs=1e-6)
-    assert found["source"] == {"kind": "checkpoint", "name": str(blind_run / BEST)}
+    assert found["source"] == {
+        "kind": "checkpoint",
+        "name": str(blind_run / BEST),
+        "chosen_by": "val_unseen/success",
+    }
     assert routes.read_bytes().startswith(b"\x89PNG")
     assert evaluate.main([*command, "--predictions", str(submission), "--json", str(tmp_path / "b.json")]) == 0
     again = json.loads((tmp_path / "b.json").read_text())
@@ -215,30 +217,10 @@ def seeing_run(places: list[str], small_data: Path, data_dir: Path, tmp_path_fac
     from agent import train
 
     folder = tmp_path_factory.mktemp("seeing")
-    store = write_store(folder / "store", small_data, data_dir / "connectivity", "ViT-B-32")
+    store = agent_toy.write_store(folder / "store", small_data, data_dir / "connectivity", "ViT-B-32")
     command = [*places, "--features", str(store), "--out", str(folder / "run"), "--steps", "2", *agent_toy.TINY]
     assert train.main(command) == 0
     return folder / "run", store
-
-
-def write_store(path: Path, data: Path, graphs: Path, model: str, leave_out: str = "") -> Path:
-    """A store of small random features for every included viewpoint of the small data's buildings."""
-    import numpy as np
-
-    scans = {e.scan for name in ("train", "val_seen", "val_unseen") for e in load_episodes(data, name)}
-    keys = [
-        f"{scan}_{v}"
-        for scan, scene in load_scenes(graphs, sorted(scans)).items()
-        for v, included in zip(scene.viewpoints, scene.included, strict=True)
-        if included and f"{scan}_{v}" != leave_out
-    ]
-    generator = np.random.default_rng(0)
-    header = Header("test", (36, 4), model=model, pretrained="openai", layer="projected", channel_order="RGB")
-    with StoreWriter(path, header) as writer:
-        for key in keys:
-            writer.append(key, generator.standard_normal((36, 4)).astype(np.float32))
-        writer.finish()
-    return path
 
 
 def test_features_are_those_of_the_training(
@@ -252,12 +234,14 @@ def test_features_are_those_of_the_training(
     told = capsys.readouterr().err
     assert "trained with features model ViT-B-32, pretrained openai" in told
     assert "--features" in told
-    other = write_store(tmp_path / "other", small_data, graphs, "RN50")
+    other = agent_toy.write_store(tmp_path / "other", small_data, graphs, "RN50")
     assert evaluate.main([*command, "--features", str(other)]) == 2
     told = capsys.readouterr().err
     assert "model is 'RN50', expected 'ViT-B-32'" in told
     e = load_episodes(small_data, "val_unseen")[0]
-    lacking = write_store(tmp_path / "lacking", small_data, graphs, "ViT-B-32", leave_out=f"{e.scan}_{e.goal}")
+    lacking = agent_toy.write_store(
+        tmp_path / "lacking", small_data, graphs, "ViT-B-32", leave_out=f"{e.scan}_{e.goal}"
+    )
     assert evaluate.main([*command, "--features", str(lacking)]) == 2
     assert "lacks 1 of" in capsys.readouterr().err
     assert evaluate.main([*command, "--features", str(tmp_path / "none")]) == 2

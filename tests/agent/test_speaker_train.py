@@ -24,6 +24,7 @@ from agent.speaker_objective import SpeakerObjective
 from agent.speaking import readable, retrieve, score_spoken
 from clip_core import tokenizer as words
 from clip_core.checkpoint import LAST, read_checkpoint
+from clip_core.subword_tokenizer import split_any_script
 from clip_core.tokenizer import BASE_VOCABULARY, WordTokenizer
 from envs.episodes import load_episodes
 
@@ -88,6 +89,23 @@ def test_speak_writes_r2rs_format(
         load_episodes(folder, "val_unseen") if all(i["instructions"][0] for i in json.loads(out.read_text())) else []
     )
     assert len(loaded) in (0, 3)
+
+
+@pytest.mark.parametrize(("search", "exactly"), [("beam", True), ("sample", False)])
+def test_several_instructions_for_a_route(
+    places: list[str], speaker_run: Path, tmp_path: Path, search: str, exactly: bool
+):
+    """Different ones, none empty, of a beam the best first: the same as the one that is asked for alone."""
+    out, alone = tmp_path / "several.json", tmp_path / "alone.json"
+    asked = [*places, "--split", "val_seen", "--checkpoint", str(speaker_run), "--search", search]
+    assert speak.main([*asked, "--instructions", "4", "--out", str(out)]) == 0
+    written = [item["instructions"] for item in json.loads(out.read_text())]
+    assert len(written) == 3
+    assert all(2 <= len(set(texts)) == len(texts) <= 4 and all(texts) for texts in written)
+    assert speak.main([*asked, "--out", str(alone)]) == 0
+    if exactly:
+        firsts = [item["instructions"][0] for item in json.loads(alone.read_text())]
+        assert [texts[0] for texts, first in zip(written, firsts, strict=True) if first] == [f for f in firsts if f]
 
 
 def test_sampling_follows_its_seed(places: list[str], speaker_run: Path, tmp_path: Path):
@@ -188,12 +206,14 @@ def test_retrieval_scores_fully_on_its_own_split(small_split: Split):
         ("walk past the couch . stop .", "Walk past the couch. Stop."),
         ("turn left , then don ' t stop", "Turn left, then don't stop"),
         ("the left - hand door ( red )", "The left-hand door (red)"),
+        ("बाएं मुड़ें । ऊपर जाएं !", "बाएं मुड़ें। ऊपर जाएं!"),
         ("", ""),
     ],
 )
 def test_readable_text(text: str, expected: str):
     assert readable(text) == expected
-    assert words.split(expected) == words.split(text.replace(" ' ", "'").replace(" - ", "-"))
+    split = words.split if text.isascii() else split_any_script
+    assert split(expected) == split(text.replace(" ' ", "'").replace(" - ", "-"))
 
 
 def test_presets():
@@ -242,6 +262,10 @@ def test_partners_must_share_words_and_features(speaker_run: Path, blind_run: Pa
         (["--search", "beam", "--beam-width", "0"], ["beam_width is 0"]),
         (["--pictures", "."], ["is a folder"]),
         (["--samples", "0"], ["samples is 0"]),
+        (["--instructions", "0"], ["instructions is 0: expected 1 or more"]),
+        (["--instructions", "2"], ["instructions is 2", "expected sample or beam"]),
+        (["--instructions", "6", "--search", "beam"], ["the beam keeps 5", "raise beam_width"]),
+        (["--languages", "hi"], ["holds no episode in hi"]),
     ],
 )
 def test_bad_input_of_speak(

@@ -1,4 +1,4 @@
-"""One IL + A2C iteration of the follower at batch 64, against the plain follower and the floor.
+"""One IL + A2C iteration of the follower at batch 64, against the plain follower and the floor; on a GPU where one is.
 
 The plain follower (tests/agent/plain_follower.py) works as the original program does: one scalar environment per
 episode, every episode computed in all 35 steps, torch's packed LSTM, autograd's own weight gradients.
@@ -25,12 +25,19 @@ from agent.objectives import Batch, FollowerObjective
 from agent.sight import Eyes
 from clip_core.memory import keep_large_blocks
 from clip_core.optim import build_optimizer, clip_gradients
+from clip_core.runtime import Precision, start_runtime
 from clip_core.tokenizer import WordTokenizer, build_vocabulary
 from envs.navigation import NavEnv
+from envs.tables import World
 
 SIZE, WARM_UP, REPEATS, PLAIN_REPEATS = 512, 10, 30, 3
 ORIGINAL_S = 2.9
 """R2R-EnvDrop's code over the first 100 iterations, blind inputs of 512-d, on such a machine (DESIGN.md)."""
+
+GPU_TARGET_MS = 30
+"""An iteration on one H200 (DESIGN.md)."""
+COMPILERS: dict[str, dict | None] = {"eager": None, "compiled": {}, "CUDA graphs": {"mode": "reduce-overhead"}}
+"""How the step of a rollout runs: options of torch.compile, None without it."""
 
 
 def run() -> list[dict]:
@@ -46,6 +53,7 @@ def run() -> list[dict]:
     fast, seen = _measure_fast(split, Eyes(features, torch.arange(rows)), len(tokenizer))
     blind, _ = _measure_fast(split, Eyes(), len(tokenizer))
     plain = _measure_plain(split, features, len(tokenizer))
+    on_gpu = _measure_gpu(worlds, tokenizer, features) if torch.cuda.is_available() else []
     floor = _operations(seen) / rate
     note = f"{seen['decisions']:.0f} decisions, {seen['tokens']:.0f} tokens; {rate / 1e9:.0f} GFLOP/s matmul"
     common = {"unit": "s", "lower_is_better": True}
@@ -72,14 +80,43 @@ def run() -> list[dict]:
             "reference_value": ORIGINAL_S,
             **common,
         },
+        *on_gpu,
     ]
 
 
-def _measure_fast(split: Split, eyes: Eyes, words: int) -> tuple[float, dict[str, float]]:
+def _measure_gpu(worlds: dict[str, World], tokenizer: WordTokenizer, features: Tensor) -> list[dict]:
+    """Milliseconds of the same iteration on a GPU, by precision and by how the step runs. The losses of a GPU and of a
+    CPU are compared by tests/agent/test_static_rollout.py."""
+    device, rows = torch.device("cuda"), []
+    split = load_splits(worlds, tokenizer, device)["train"]
+    eyes = Eyes(features, torch.arange(len(features))).to(device)
+    precisions: tuple[Precision, ...] = ("fp32", "bf16")
+    for precision in precisions:
+        for name, options in COMPILERS.items():
+            row = {"name": f"the same on {torch.cuda.get_device_name()}, {precision}, {name}", "unit": "ms"}
+            try:
+                seconds, _ = _measure_fast(split, eyes, len(tokenizer), precision, options)
+            except Exception as error:  # the other ways still have something to say
+                reference = f"did not run: {type(error).__name__}: {str(error)[:200]}"
+                rows.append(row | {"value": float("nan"), "reference": reference})
+                continue
+            rows.append(row | {"value": 1e3 * seconds, "reference": "goal", "reference_value": GPU_TARGET_MS})
+    return rows
+
+
+def _measure_fast(
+    split: Split, eyes: Eyes, words: int, precision: Precision = "fp32", compiler: dict | None = None
+) -> tuple[float, dict[str, float]]:
     """Median seconds, and the mean number of decisions and tokens of an iteration."""
     feature = 0 if eyes.table is None else SIZE
-    follower = Follower(FollowerSizes(words=words, feature=feature))
+    device = split.ids.device
+    runtime = start_runtime(device.type, precision)
+    follower = Follower(FollowerSizes(words=words, feature=feature)).to(device)
     objective = FollowerObjective(follower, eyes, split, {}, FollowerConfig(), seed=0)
+    if compiler is not None:
+        torch._dynamo.reset()
+        for module in objective.compiled_modules():
+            module.compile(**compiler)
     optimizer = build_optimizer("rmsprop", objective.parameter_groups())
     counts: dict[str, list[float]] = {"decisions": [], "tokens": []}
     hook = follower.critic.register_forward_pre_hook(lambda _, args: counts["decisions"].append(len(args[0])))
@@ -88,9 +125,14 @@ def _measure_fast(split: Split, eyes: Eyes, words: int) -> tuple[float, dict[str
     def iterate() -> None:
         batch: Batch = next(batches)
         counts["tokens"].append(float(split.lengths[batch.episodes].sum()))
-        result = objective(batch)
+        if device.type == "cuda":
+            torch.compiler.cudagraph_mark_step_begin()
+        with runtime.autocast():
+            result = objective(batch)
         loss = sum(result["loss"][k] / result["weight"][k] for k in result["loss"])
         _update(loss, optimizer)
+        if device.type == "cuda":
+            torch.cuda.synchronize()  # at the end of the clock
 
     seconds = _median(iterate, WARM_UP, REPEATS)
     hook.remove()
