@@ -50,18 +50,20 @@ class FollowerSizes:
 
 
 class Recurrent(NamedTuple):
-    """What the decoder carries from step to step: tilde state and cell [B, H], the instruction it attends to, and the
-    angle feature of its last heading [B, A] (zeros at the start)."""
+    """What the decoder carries from step to step: tilde state and cell [B, H], the instruction it attends to, the angle
+    feature of its last heading [B, A] (zeros at the start), the viewpoint row where it was [B] int64 (then -1)."""
 
     tilde: Tensor
     cell: Tensor
     memory: AttentionMemory | PlainMemory
     heading: Tensor
+    viewpoint: Tensor
 
     def rows(self, index: Tensor) -> Recurrent:
         """The same for some rows of the batch."""
-        tilde, cell, heading = (a.index_select(0, index) for a in (self.tilde, self.cell, self.heading))
-        return Recurrent(tilde, cell, self.memory.rows(index), heading)
+        vectors = (self.tilde, self.cell, self.heading, self.viewpoint)
+        tilde, cell, heading, viewpoint = (a.index_select(0, index) for a in vectors)
+        return Recurrent(tilde, cell, self.memory.rows(index), heading, viewpoint)
 
 
 class Sight(NamedTuple):
@@ -69,7 +71,8 @@ class Sight(NamedTuple):
 
     views [B, V, D], view_angles [B, V, A], candidates [B, K, D] and candidate_angles [B, K, A] (rows beyond the last
     candidate zero, stop among them), heading [B, A]: the angle feature of the agent's own direction, mask [B, K] bool:
-    candidates and stop, length_m [B, K - 1]: of the candidates' edges (None: not known, needed with a layout).
+    candidates and stop; viewpoint [B]: the row where it stands; for followers with a layout length_m [B, K - 1] of
+    the candidates' edges and viewpoints [B, K - 1], the rows where they lead (None: not known).
     """
 
     views: Tensor | None
@@ -78,7 +81,9 @@ class Sight(NamedTuple):
     candidate_angles: Tensor
     heading: Tensor
     mask: Tensor
+    viewpoint: Tensor
     length_m: Tensor | None = None
+    viewpoints: Tensor | None = None
 
 
 class Decoder(nn.Module):
@@ -88,7 +93,7 @@ class Decoder(nn.Module):
         super().__init__()
         size = sizes.feature + sizes.angle
         self.action = nn.Linear(sizes.angle, sizes.action)
-        around = sizes.layout + TURN if sizes.layout else 0
+        around = TURN + 2 * sizes.layout if sizes.layout else 0
         self.lstm = nn.LSTMCell(sizes.action + around + size, sizes.hidden)
         self.view_attention = SoftDotAttention(sizes.hidden, size, tilde=False)
         self.text_attention = SoftDotAttention(sizes.hidden, sizes.hidden)
@@ -120,7 +125,8 @@ class Follower(nn.Module):
         context, hidden, cell = self.encoder(ids_BL, lengths_B, self.static)
         padding = padding_mask(lengths_B.to(context.device), context.shape[1])
         memory = attention_memory(context, padding, is_static(context.device, self.static))
-        return Recurrent(hidden, cell, memory, hidden.new_zeros(len(hidden), ANGLE))
+        nowhere = torch.full_like(lengths_B, -1).to(context.device)
+        return Recurrent(hidden, cell, memory, hidden.new_zeros(len(hidden), ANGLE), nowhere)
 
     def fold(self) -> Folded:
         """The decoder's weights with the repeated angle columns summed; once per forward pass, not per step."""
@@ -160,9 +166,11 @@ class Folded:
         inputs, places = [action, seen, state.tilde], None
         if self.layout is not None:
             assert sight.length_m is not None
-            places = self.layout.look(sight.candidate_angles, sight.length_m, sight.mask)
+            assert sight.viewpoints is not None
+            back = sight.viewpoints == state.viewpoint[:, None]
+            places = self.layout.look(sight.candidate_angles, sight.length_m, sight.mask, back)
             around = places.seen(self.layout.query(drop(state.tilde)))
-            inputs[1:1] = [turn(state.heading, sight.heading), around]
+            inputs[1:1] = [turn(state.heading, sight.heading), places.behind(), around]
         gates = self.gates(torch.cat(inputs, 1))
         hidden, cell = lstm_cell(gates, state.cell) if self.static else LSTMCell.apply(gates, state.cell)
         query = drop(hidden)
@@ -171,7 +179,7 @@ class Folded:
         logits = self._score(self.candidate_query(drop(tilde)), sight)
         if self.layout is not None and places is not None:
             logits = logits + places.scores(self.layout.score(drop(tilde)))
-        after = Recurrent(tilde, cell, state.memory, sight.heading)
+        after = Recurrent(tilde, cell, state.memory, sight.heading, sight.viewpoint)
         return logits.masked_fill(~sight.mask, -torch.inf), hidden, after
 
     def _attend(self, query: Tensor, views: Tensor | None, angles: Tensor) -> Tensor:

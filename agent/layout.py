@@ -1,4 +1,4 @@
-"""What the follower makes of the layout around it: where the ways lead, how far, how it turned to get here.
+"""What the follower makes of the layout around it: where the ways lead, how far, which of them it took to get here.
 
 Legend: B batch, K candidates + 1 for stop, E size of a layout vector, H hidden.
 
@@ -19,8 +19,8 @@ from clip_core.deferred import DeferredLinear, PlainLinear, attend, linear_map
 
 MEAN_EDGE_M = 2.27
 """Mean edge of the 90 navigation graphs of Matterport3D: the unit of length here."""
-NUMBERS = 6
-"""Of a candidate: four of its angles, its length, whether it is the stop."""
+NUMBERS = 7
+"""Of a candidate: four of its angles, its length, whether it is the stop, whether it leads back."""
 TURN = 2
 """Sine and cosine of the last turn."""
 
@@ -37,10 +37,16 @@ class Layout(nn.Module):
 
 
 class Places(NamedTuple):
-    """Vectors [B, K, E] of the candidates and the stop, and which slots hold none [B, K] bool."""
+    """Vectors [B, K, E] of the candidates and the stop, which slots hold none [B, K] bool, and which lead back to where
+    the last step came from [B, K] bool."""
 
     vectors: Tensor
     empty: Tensor
+    back: Tensor
+
+    def behind(self) -> Tensor:
+        """[B, E] the vector of the way back; zeros where there is none."""
+        return (self.vectors * self.back[..., None]).sum(1)
 
     def seen(self, query: Tensor) -> Tensor:
         """[B, E] the vectors weighted by their dot products with a query [B, E]."""
@@ -61,16 +67,17 @@ class FoldedLayout:
         self.candidate, self.among = fold(layout.candidate), fold(layout.among)
         self.query, self.score = fold(layout.query), fold(layout.score)
 
-    def look(self, angles: Tensor, length_m: Tensor, mask: Tensor) -> Places:
-        """Candidates by their angles [B, K, 4], the lengths of their edges [B, K - 1] in metres, and the mask [B, K] of
-        candidates and stop (the last allowed slot)."""
+    def look(self, angles: Tensor, length_m: Tensor, mask: Tensor, back: Tensor) -> Places:
+        """Candidates by their angles [B, K, 4], the lengths of their edges [B, K - 1] in metres, the mask [B, K] of
+        candidates and stop (the last allowed slot), and which of them lead back [B, K - 1] bool."""
         stop = mask & ~F.pad(mask[:, 1:], (0, 1))
-        length = F.pad(length_m / MEAN_EDGE_M, (0, 1)) * (mask & ~stop)
-        numbers = torch.cat([angles, length[..., None], stop[..., None].to(angles.dtype)], 2)
+        used = mask & ~stop
+        length, back = F.pad(length_m / MEAN_EDGE_M, (0, 1)) * used, F.pad(back, (0, 1)) & used
+        numbers = torch.cat([angles, torch.stack([length, stop.to(length.dtype), back.to(length.dtype)], 2)], 2)
         own = F.relu(self.candidate(numbers.flatten(0, 1))).unflatten(0, mask.shape) * mask[..., None]
         most = own.amax(1, keepdim=True).expand_as(own)
         vectors = torch.tanh(self.among(torch.cat([own, most], 2).flatten(0, 1))).unflatten(0, mask.shape)
-        return Places(vectors, ~mask)
+        return Places(vectors, ~mask, back)
 
 
 def turn(before: Tensor, now: Tensor) -> Tensor:

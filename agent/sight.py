@@ -65,8 +65,21 @@ class Eyes(nn.Module):
             flat = torch.arange(len(rows), device=rows.device)[:, None] * VIEWS + observation["candidate_view"]
             gathered = views.flatten(0, 1).index_select(0, flat.flatten()).unflatten(0, (len(rows), slots))
             candidates = _with_stop(gathered * used)
-        length_m = None if self.edge_m is None else self.edge_m.index_select(0, observation["viewpoint"])
-        return Sight(views, self.angles.index_select(0, view), candidates, candidate_angles, own, mask, length_m)
+        viewpoint, length_m, viewpoints = observation["viewpoint"], None, None
+        if self.edge_m is not None:
+            length_m = self.edge_m.index_select(0, viewpoint)
+            viewpoints = observation["candidate_viewpoint"]
+        return Sight(
+            views,
+            self.angles.index_select(0, view),
+            candidates,
+            candidate_angles,
+            own,
+            mask,
+            viewpoint,
+            length_m,
+            viewpoints,
+        )
 
 
 def angle_numbers(heading_rad: Tensor, elevation_rad: Tensor) -> Tensor:

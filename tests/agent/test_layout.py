@@ -67,11 +67,13 @@ def test_vectors_of_a_place() -> None:
     angles, length_m = torch.randn(1, 4, 4), torch.tensor([[2.27, 4.54, 99.0]])
     mask = torch.tensor([[True, True, True, False]])  # two candidates and the stop
     angles[0, 2:] = 0
-    places = FoldedLayout(layout, static=False).look(angles, length_m, mask)
-    numbers = [[*angles[0, 0].tolist(), 1.0, 0.0], [*angles[0, 1].tolist(), 4.54 / MEAN_EDGE_M, 0.0], [0.0] * 5 + [1.0]]
-    own = torch.relu(layout.candidate(torch.tensor(numbers)))
+    back = torch.tensor([[False, True, True]])  # what stands in an empty slot does not count
+    places = FoldedLayout(layout, static=False).look(angles, length_m, mask, back)
+    candidates = [[*angles[0, 0].tolist(), 1.0, 0.0, 0.0], [*angles[0, 1].tolist(), 4.54 / MEAN_EDGE_M, 0.0, 1.0]]
+    own = torch.relu(layout.candidate(torch.tensor([*candidates, [0.0] * 5 + [1.0, 0.0]])))
     most = own.max(0).values.expand(3, -1)
     torch.testing.assert_close(places.vectors[0, :3], torch.tanh(layout.among(torch.cat([own, most], 1))))
+    torch.testing.assert_close(places.behind()[0], places.vectors[0, 1])
     query = torch.randn(1, 5)
     weights = (places.vectors[0, :3] @ query[0]).softmax(0)
     torch.testing.assert_close(places.seen(query)[0], weights @ places.vectors[0, :3])
@@ -100,7 +102,7 @@ def test_static_and_deferred_are_equal(small_split: Split, eyes: Eyes, feature: 
     assert first["decoder.layout.among.weight"].abs().max() > 0
 
 
-def test_lengths_and_turns_count(small_split: Split, eyes: Eyes) -> None:
+def test_lengths_turns_and_the_way_back_count(small_split: Split, eyes: Eyes) -> None:
     follower = make_follower(small_split).eval()
     zeros = torch.zeros_like(EPISODES)
     sight = eyes(dynamics.observe(small_split.tables, dynamics.begin(small_split.tables, zeros, zeros, EPISODES)))
@@ -110,7 +112,10 @@ def test_lengths_and_turns_count(small_split: Split, eyes: Eyes) -> None:
         one = follower.fold().step(start, sight)[0]
         far = follower.fold().step(start, sight._replace(length_m=3 * sight.length_m))[0]
         turned = follower.fold().step(start._replace(heading=heading(200).expand(len(EPISODES), 4)), sight)[0]
+        came = start._replace(viewpoint=small_split.tables.neighbour[sight.viewpoint, 0].long())
+        returned = follower.fold().step(came, sight)[0]
     used = sight.mask
+    assert (one[used] - returned[used]).abs().max() > 1e-3
     assert (one[used] - far[used]).abs().max() > 1e-3
     assert (one[used] - turned[used]).abs().max() > 1e-3
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -73,22 +71,8 @@ def test_two_processes_learn_as_one_with_the_double_batch(places: list[str], tmp
     """Without dropout, teacher forced: nothing is random but the order of the episodes."""
     settings = ["--objective", "imitation", "--dropout", "0", "--feature-dropout", "0", "--eval-splits", "none"]
     assert run(places, tmp_path / "one", 3, *settings, "--batch", "6") == 0
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "agent.train",
-    ]
     command = [*places, "--out", str(tmp_path / "two"), "--steps", "3", *agent_toy.TINY, *settings, "--batch", "3"]
-    environment = os.environ | {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launch, *command], capture_output=True, text=True, timeout=120, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    agent_toy.train_on_two_processes(command)
     one, two = (read_checkpoint(tmp_path / name / LAST).model_state() for name in ("one", "two"))
     agent_toy.assert_close(two, one, 1e-6)
 
