@@ -229,7 +229,7 @@ def by_layout(preset: TrainConfig) -> TrainConfig:
         dropout=min(0.3, preset.follower.dropout),
         max_steps=15 if preset.env == "r2r" else preset.follower.max_steps,
     )
-    steps = min(preset.trainer.steps, 3000)
+    steps = min(preset.trainer.steps, 2500)
     trainer = replace(preset.trainer, steps=steps, eval_every=250, save_every=250)
     return replace(preset, recipe="layout", follower=follower, trainer=trainer)
 

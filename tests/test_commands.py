@@ -37,7 +37,7 @@ SMALL = {
 """Added to the commands, so that they end soon; a subcommand or a flag may have an entry of its own."""
 SMALL_WORLD = WorldConfig(seed=1, train=1, unseen=1, face_px=32, train_routes=4, eval_routes=4)
 """In place of the built-in houses."""
-REPLACED = {"4096": "8"}
+REPLACED = {"4096": "8", "20000": "8"}
 ROUTES = {"train": ("r2r_dev", 6), "val_seen": ("r2r_dev", 2), "val_unseen": ("r2r_dev", 2), "test": ("r2r", 2)}
 
 
