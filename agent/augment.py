@@ -90,6 +90,8 @@ class BackTranslation(FollowerObjective):
     ) -> None:
         super().__init__(follower, eyes, train, judged, config, seed, rank, world, best_by)
         self.generated, self.author, self.augment = generated, author, augment
+        # One object for the masks of all batches: a compiled step would be compiled anew for another.
+        self.masked_eyes = eyes.masked(torch.ones(follower.sizes.feature, device=generated.ids.device))
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Alternately a batch of train and a generated one, each kind in shuffled epochs of its own."""
@@ -108,7 +110,8 @@ class BackTranslation(FollowerObjective):
         if self.follower.sizes.feature and self.augment.env_dropout:
             size, share = self.follower.sizes.feature, self.augment.env_dropout
             mask = channel_mask(size, share, np.random.default_rng((self.seed, batch.generated)))
-            eyes, own_dropout = eyes.masked(mask.to(split.ids.device)), False
+            self.masked_eyes.channels = mask.to(split.ids.device)
+            eyes, own_dropout = self.masked_eyes, False
         if self.author is None:
             ids, lengths = split.ids[batch.episodes.to(split.ids.device)], split.lengths[batch.episodes]
         else:

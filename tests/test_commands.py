@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import rxr_files
 import torch
+from PIL import Image
 
 from agent import train
 from envs.houses.built_in import CACHE_VARIABLE
@@ -32,6 +33,8 @@ SMALL = {
     "envs.houses show": "",
     "envs.r4r": "--join-m 100",
     "precompute": "",
+    "vl_tasks": "--device cpu",
+    "vl_tasks train": "--steps 2 --batch 4 --device cpu",
     "precompute train-clip": "--steps 1 --batch 8 --eval-every 0",
 }
 """Added to the commands, so that they end soon; a subcommand or a flag may have an entry of its own."""
@@ -68,6 +71,7 @@ def workplace(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             rxr_files.write_guide(tmp_path / "RxR", split, rxr_files.guide_lines(split, chosen))
     (tmp_path / "connectivity").symlink_to(data_dir / "connectivity", target_is_directory=True)
     write_features(tmp_path / "CLIP-ViT-B-32-views.tsv", data_dir / "connectivity", scans)
+    Image.new("RGB", (96, 72), (90, 120, 60)).save(tmp_path / "picture.jpg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CLIPNAV_DATA")
     monkeypatch.setattr(prepare, "WORLD", SMALL_WORLD)
@@ -93,7 +97,7 @@ def run(line: str) -> None:
     """Run `python -m MODULE ARGUMENTS` in this process."""
     _, _, module, *arguments = shlex.split(line)
     assert module in SMALL, f"{line}: say in SMALL how this command ends soon"
-    name = f"{module}.__main__" if module in ("precompute", "envs.houses") else module
+    name = f"{module}.__main__" if module in ("precompute", "envs.houses", "vl_tasks") else module
     entries = [f"{module} {word}" for word in arguments]
     added = next((SMALL[entry] for entry in entries if entry in SMALL), SMALL[module])
     code = importlib.import_module(name).main([*arguments, *added.split()])

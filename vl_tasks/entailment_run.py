@@ -31,8 +31,8 @@ from vl_tasks.wordpieces import WordPieceTokenizer, read_wordpieces
 
 TASK = "entailment"
 LEAK = (
-    "--read-premise: sentence1 is a caption of the image, so the text alone tells what the image shows; such accuracies do "
-    "not compare with those published for SNLI-VE"
+    "--read-premise: sentence1 is a caption of the image, so the text alone tells what the image shows; such accuracies "
+    "do not compare with those published for SNLI-VE"
 )
 
 
