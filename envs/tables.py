@@ -200,5 +200,7 @@ def _routes(episodes: Sequence[Episode], scenes: Mapping[str, Scene], candidates
         [candidates.offset[scan] + scenes[scan].number(viewpoint) for viewpoint, _ in groupby(path)]
         for scan, path in number
     ]
+    if not walks:
+        return np.zeros((0, 1), np.int32)
     longest = max(map(len, walks))
     return np.array([rows + rows[-1:] * (longest - len(rows)) for rows in walks], np.int32)[shared]

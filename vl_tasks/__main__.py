@@ -12,9 +12,11 @@ import tyro
 from rich.console import Console
 
 from clip_core.log import print_error
+from vl_tasks.analyse_config import Compare, GradCam, ZeroShot
 from vl_tasks.captioning_config import AskCaption, EvalCaptions, PredictCaptions, TrainCaptioning, captioning_preset
 from vl_tasks.captioning_run import train_captioning
 from vl_tasks.captioning_use import ask_captions, eval_captions, predict_captions
+from vl_tasks.compare import run_compare
 from vl_tasks.entailment_config import (
     AskEntailment,
     EvalEntailment,
@@ -24,11 +26,13 @@ from vl_tasks.entailment_config import (
 )
 from vl_tasks.entailment_run import train_entailment
 from vl_tasks.entailment_use import ask_entailment, eval_entailment, predict_entailment
+from vl_tasks.grad_cam import run_grad_cam
 from vl_tasks.question_sets import GQA
 from vl_tasks.vqa_config import AskVqa, EvalVqa, PredictVqa, TrainVqa
 from vl_tasks.vqa_recipes import gqa_preset, vqa_preset
 from vl_tasks.vqa_run import train_vqa
 from vl_tasks.vqa_use import ask_vqa, eval_vqa, predict_vqa
+from vl_tasks.zero_shot import run_zero_shot
 
 PROGRAM = "python -m vl_tasks"
 DESCRIPTION = f"""Vision-and-language tasks on CLIP. For example, from nothing, in procedural houses:
@@ -72,6 +76,11 @@ TASKS: Mapping[str, Mapping[str, Command]] = {
         "eval": Command(EvalEntailment, eval_entailment),
         "predict": Command(PredictEntailment, predict_entailment),
         "ask": Command(AskEntailment, ask_entailment),
+    },
+    "analyse": {
+        "zero-shot": Command(ZeroShot, run_zero_shot),
+        "grad-cam": Command(GradCam, run_grad_cam),
+        "compare": Command(Compare, run_compare),
     },
 }
 

@@ -31,7 +31,7 @@ from vl_tasks.wordpieces import WordPieceTokenizer, read_wordpieces
 
 TASK = "entailment"
 LEAK = (
-    "--read-premise: sentence1 is a caption of the image, so the text alone tells what the image shows; such accuracies "
+    "--read-premise: sentence1 is a caption of the image, so its words tell what the image shows; such accuracies "
     "do not compare with those published for SNLI-VE"
 )
 

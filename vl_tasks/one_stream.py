@@ -18,6 +18,13 @@ from vl_tasks.vision import Size
 from vl_tasks.visual_tokens import GridPositions, VisualTokens
 
 ACTIVATION = "gelu"
+DEVIATION, WIDTH = 0.02, 768
+"""Of BERT's weights before training, at the width of BERT-base. Other widths get what keeps a token's sums as large:
+with 0.02 at a width of 128 attention hardly tells tokens apart at first, and learning starts late."""
+
+
+PATH = 12
+"""Points on the way from a blank image to the image at which an explanation takes gradients."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ class OneStream(nn.Module):
         super().__init__()
         from transformers import BertConfig, BertModel  # slow to import
 
+        deviation = DEVIATION * (WIDTH / config.hidden) ** 0.5
         settings = BertConfig(
             vocab_size=words,
             hidden_size=config.hidden,
@@ -103,6 +111,7 @@ class OneStream(nn.Module):
             hidden_dropout_prob=config.dropout,
             attention_probs_dropout_prob=config.attention_dropout,
             hidden_act=ACTIVATION,
+            initializer_range=deviation,
             pad_token_id=padding_id,
         )
         hidden = config.hidden
@@ -119,7 +128,7 @@ class OneStream(nn.Module):
         )
         for layer in self.classify:
             if isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=0.02)
+                nn.init.normal_(layer.weight, std=deviation)
                 nn.init.zeros_(layer.bias)
         for name, module in list(self.bert.named_modules()):
             if isinstance(module, nn.Dropout) and not name.endswith("attention.self.dropout"):
@@ -143,18 +152,23 @@ class OneStream(nn.Module):
 
         Raises ValueError for texts longer than BERT has positions for.
         """
-        return self.decide(self.see(features), ids_BL, lengths_B)
+        return self.decide(self.cells(features), ids_BL, lengths_B)
+
+    def cells(self, features: Sequence[Tensor]) -> Tensor:
+        """The cells of all sources as tokens [B, N, H], ready for the encoder."""
+        cells_BNH = self.see(features)
+        if self.segment:
+            cells_BNH = cells_BNH + self.bert.embeddings.token_type_embeddings.weight[1]
+        return self.drop(self.norm(cells_BNH))
 
     def decide(self, cells_BNH: Tensor, ids_BL: Tensor, lengths_B: Tensor) -> Tensor:
-        """Logits [B, C] of projected cells."""
+        """Logits [B, C] of what `cells` gave, and of texts."""
         places = self.bert.embeddings.position_embeddings.num_embeddings
         if ids_BL.shape[1] > places:
             raise ValueError(
                 f"a text has {ids_BL.shape[1]} tokens; the model has places for {places}: lower --max-words"
             )
-        if self.segment:
-            cells_BNH = cells_BNH + self.bert.embeddings.token_type_embeddings.weight[1]
-        tokens_BTH = torch.cat([self.bert.embeddings(ids_BL), self.drop(self.norm(cells_BNH))], 1)
+        tokens_BTH = torch.cat([self.bert.embeddings(ids_BL), cells_BNH], 1)
         hidden_BL = padding_mask(lengths_B.to(ids_BL.device, non_blocking=True), ids_BL.shape[1])
         hidden_BT = torch.cat([hidden_BL, hidden_BL.new_zeros(cells_BNH.shape[:2])], 1)
         mask_B11T = torch.zeros_like(hidden_BT, dtype=tokens_BTH.dtype).masked_fill(
@@ -166,13 +180,23 @@ class OneStream(nn.Module):
     def explain(self, features: Sequence[Tensor], ids_BL: Tensor, lengths_B: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits [B, C], and how much each cell spoke for the likeliest class, [B, h, w] for each source, 0 or more.
 
-        Gradient times input: of the class's logit less the mean of all, on the projected cells less their mean.
+        Integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365) of the class's logit less the mean of all, on
+        the way from an image whose cells are all alike, their mean, to the image.
         """
         with torch.no_grad():
-            cells_BNH = self.see(features)
-        with torch.enable_grad():
-            leaves_BNH = cells_BNH.detach().requires_grad_()
-            logits_BC = self.decide(leaves_BNH, ids_BL, lengths_B)
-            (gradient_BNH,) = torch.autograd.grad((logits_BC.amax(1) - logits_BC.mean(1)).sum(), leaves_BNH)
-        spoke_BN = (gradient_BNH * (cells_BNH - cells_BNH.mean(1, keepdim=True))).sum(2).clamp(min=0)
-        return logits_BC.detach(), self.see.as_grids(spoke_BN)
+            cells_BNH = self.cells(features)
+            logits_BC = self.decide(cells_BNH, ids_BL, lengths_B)
+        chosen_B1 = logits_BC.argmax(1, keepdim=True)
+        alike_B1H = cells_BNH.mean(1, keepdim=True)
+        total_BNH = torch.zeros_like(cells_BNH)
+        for step in range(PATH):
+            share = (step + 0.5) / PATH
+            with torch.enable_grad():
+                leaves_BNH = alike_B1H.lerp(cells_BNH, share).requires_grad_()
+                found_BC = self.decide(leaves_BNH, ids_BL, lengths_B)
+                (gradient_BNH,) = torch.autograd.grad(
+                    (found_BC.gather(1, chosen_B1)[:, 0] - found_BC.mean(1)).sum(), leaves_BNH
+                )
+            total_BNH += gradient_BNH / PATH
+        spoke_BN = (total_BNH * (cells_BNH - alike_B1H)).sum(2)
+        return logits_BC, self.see.as_grids(spoke_BN.clamp(min=0))
