@@ -25,7 +25,8 @@ class EncoderChoice:
     encoder_weights: str | None = None
     """Its weights: a tag such as openai, a weights file, or random."""
     size: str | None = None
-    """Height x width of its input in pixels, e.g. 448x448; default: the model's own."""
+    """Height x width of its input in pixels, e.g. 448x448; default: the model's own (Grad-CAM with the embedded CLIP:
+    192x256, a grid of 6 x 8 cells)."""
     fit: ResizeMode | None = None
     """How an image is brought to --size: squash, shortest (cut to the centre), longest (padded)."""
     device: str = "auto"

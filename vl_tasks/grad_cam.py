@@ -20,12 +20,14 @@ from torch.nn import functional as F
 from clip_core.encoder import ClipEncoder
 from clip_core.images import open_image
 from clip_core.runtime import start_runtime
+from clip_core.shipped import MODEL
 from envs.files import replacing
 from precompute.encoders import load_encoder
 from precompute.preprocessing import parse_size, resized_to
 from precompute.screen import say
 from vl_tasks.analyse_config import EncoderChoice, GradCam
 from vl_tasks.overlay import heat_overlay, png_bytes, seen_part, word_sheet
+from vl_tasks.sources import BUILT_IN_SIZE
 
 
 def grad_cam(encoder: ClipEncoder, image: Tensor, texts_TE: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,12 +83,13 @@ def _cells(encoder: ClipEncoder, found: Tensor, shape: tuple[int, int]) -> Tenso
     return tokens[0, 1 : 1 + shape[0] * shape[1]].float()
 
 
-def open_clip_encoder(choice: EncoderChoice, device: torch.device) -> ClipEncoder:
-    """The CLIP model of a choice, its transform as the choice wants it; ValueError if it is none."""
+def chosen_encoder(choice: EncoderChoice, device: torch.device, size: str | None = None) -> ClipEncoder:
+    """The CLIP model of a choice, its transform as the choice wants it; ValueError if it is none. size: what stands in
+    where the choice has none."""
     encoder = load_encoder(choice.encoder, choice.encoder_weights, device=device)
     if not isinstance(encoder, ClipEncoder):
         raise ValueError(f"{choice.encoder} knows no texts; expected a CLIP model")
-    encoder.transform = resized_to(encoder.transform, parse_size(choice.size), choice.fit, None)
+    encoder.transform = resized_to(encoder.transform, parse_size(choice.size or size), choice.fit, None)
     return encoder
 
 
@@ -94,7 +97,8 @@ def run_grad_cam(config: GradCam, console: Console) -> list[float]:
     """The command: one picture for all texts; returns their similarities."""
     with start_runtime(config.sees.device) as runtime:
         image = open_image(config.image, upright=True)
-        encoder = open_clip_encoder(config.sees, runtime.device)
+        size = BUILT_IN_SIZE if config.sees.encoder == MODEL else None  # its own, 64 x 64, has four cells
+        encoder = chosen_encoder(config.sees, runtime.device, size)
         with torch.no_grad():
             texts = encoder.text_vectors(encoder.tokenize(config.texts))
         heat, similar = grad_cam(encoder, encoder.transform(image).to(runtime.device), texts)

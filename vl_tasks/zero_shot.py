@@ -23,7 +23,7 @@ from envs.files import replacing
 from precompute.screen import say
 from vl_tasks.analyse_config import ZeroShot
 from vl_tasks.answers import vocabulary_form
-from vl_tasks.grad_cam import open_clip_encoder
+from vl_tasks.grad_cam import chosen_encoder
 from vl_tasks.prompts import PROMPTS
 from vl_tasks.sources import VisionConfig, choose_data, image_files
 from vl_tasks.vqa_data import Scores, image_numbers, vqa_scores
@@ -113,7 +113,7 @@ def run_zero_shot(config: ZeroShot, console: Console) -> dict[str, Scores]:
             questions = [questions[number] for number in sorted(drawn.tolist())]
         known = read_questions(data.folder, config.candidates_from)
         candidates = candidate_answers(known, config.most, config.among)
-        encoder = open_clip_encoder(config.sees, runtime.device)
+        encoder = chosen_encoder(config.sees, runtime.device)
         numbers = image_numbers({config.split: questions})
         images_IE = image_vectors(encoder, image_files(list(numbers), data.images))
         common = {kind: answers[0] for kind, answers in candidate_answers(known, 1).items()}
