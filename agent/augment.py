@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,12 +45,13 @@ GENERATED_SEED = 2**31
 
 @dataclass(frozen=True, eq=False)
 class Author:
-    """A frozen speaker with the routes of a split, which it writes about."""
+    """A frozen speaker with the routes of a split, which it writes about. unwritten: ids that it never writes."""
 
     speaker: Speaker
     routes: Routes
     tokenizer: Tokenizer
     search: Search
+    unwritten: tuple[int, ...] = ()
 
     @torch.no_grad()
     def write(self, eyes: Eyes, split: Split, episodes: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -59,7 +60,9 @@ class Author:
         device, room = split.ids.device, self.tokenizer.max_length
         generator = torch.Generator(device).manual_seed(seed)
         context = self.speaker.read(eyes, split.tables, self.routes.rows(episodes))
-        written = self.speaker.write(context, Symbols.of(self.tokenizer), room, self.search, generator)
+        symbols = Symbols.of(self.tokenizer)
+        symbols = replace(symbols, never=(*symbols.never, *self.unwritten))
+        written = self.speaker.write(context, symbols, room, self.search, generator)
         ids = nn.functional.pad(written.ids, (0, room - written.ids.shape[1]), value=self.tokenizer.pad_id)
         return ids, written.lengths.cpu()  # on a device: a sync
 

@@ -17,6 +17,7 @@ from rich.markup import escape
 from agent.augment import Author
 from agent.augment_config import AugmentConfig
 from agent.data import Split, alongside
+from agent.languages import foreign_ids, languages_of
 from agent.loading import TrainedSpeaker, check_same_language, check_unseen, load_speaker
 from agent.routes import episode_routes
 from agent.run_parts import Parts
@@ -62,7 +63,8 @@ def load_generated(config: AugmentConfig, parts: Parts, seed: int) -> Generated:
     author = None
     if speaker is not None:
         routes = episode_routes(split.world, split.ids.device)
-        author = Author(speaker.model, routes, parts.tokenizer, config.how())
+        unwritten = foreign_ids(parts.tokenizer, written_language(world))
+        author = Author(speaker.model, routes, parts.tokenizer, config.how(), unwritten)
     explored = sorted({e.scan for e in episodes} & set(unseen))
     return Generated(split, author, explored, record_of(config, episodes, speaker, explored))
 
@@ -81,6 +83,21 @@ def fitting_speaker(run: Path, parts: Parts) -> TrainedSpeaker:
         check_unseen(trained, name, split.world)
     trained.model.requires_grad_(False)
     return trained
+
+
+def written_language(world: World) -> str | None:
+    """The language that the speaker writes in: that of the training instructions, None where the data does not say.
+
+    Raises ValueError if these are of several: a speaker writes in one at a time.
+    """
+    found = languages_of(world.episodes)
+    if len(found) > 1:
+        raise ValueError(
+            f"the training instructions are in {', '.join(found)}; expected one language where --augment-speaker "
+            "writes new ones (e.g. --languages en), or a file of instructions that were written for each "
+            "(python -m agent.speak --sample-routes, then --augment-routes)"
+        )
+    return found[0] if found else None
 
 
 def unseen_scans(judged: Mapping[str, Split], train: Collection[str]) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol, Self, TypeVar
 
 import torch
@@ -204,10 +205,16 @@ def _check_room(max_length: int) -> None:
 
 def log_probabilities(logits_NV: Tensor, symbols: Symbols) -> Tensor:
     """Of each next token [N, V], float32; -inf for what is never written."""
-    logits = logits_NV.to(torch.float32, copy=True)
-    for token in symbols.never:  # few; a tensor of them would have to travel to the device for every token
-        logits[:, token] = -torch.inf
-    return torch.log_softmax(logits, 1)
+    hidden_V = _hidden(symbols.never, logits_NV.shape[1], logits_NV.device)
+    return torch.log_softmax(logits_NV.float().masked_fill(hidden_V, -torch.inf), 1)
+
+
+@lru_cache(maxsize=16)
+def _hidden(never: tuple[int, ...], words: int, device: torch.device) -> Tensor:
+    """True for the tokens [V] that are never written; kept, so that they travel to a device once."""
+    hidden = torch.zeros(words, dtype=torch.bool)
+    hidden[list(never)] = True
+    return hidden.to(device)
 
 
 def _only(scores: Tensor, token: int, value: Tensor | float) -> Tensor:

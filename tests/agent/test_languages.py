@@ -12,12 +12,15 @@ import rxr_files
 import torch
 
 from agent import speak, train
+from agent.augment import Author
 from agent.data import Split, load_splits
 from agent.languages import by_language, foreign_ids, languages_of, written_in
+from agent.routes import episode_routes
 from agent.speaker import Speaker, SpeakerSizes
 from agent.speaker_config import SpeakerConfig
 from agent.speaker_objective import SpeakerObjective
 from agent.speaking import score_spoken
+from clip_core.decoder import Search
 from clip_core.subword_tokenizer import SubwordTokenizer, learn_subwords
 from envs.guide_annotations import SCRIPTS
 from envs.tables import load_world
@@ -130,3 +133,28 @@ def test_commands(places: list[str], tmp_path: Path, capsys: pytest.CaptureFixtu
     texts = [text for item in json.loads(spoken.read_text()) for text in item["instructions"]]
     assert len(texts) == 3
     assert all(written_in(text, SCRIPTS["te"]) for text in texts)
+
+
+def test_back_translation_writes_in_one_language(places: list[str], tmp_path: Path, capsys: pytest.CaptureFixture):
+    speaker, follower = tmp_path / "speaker", tmp_path / "follower"
+    assert train.main([*places, "--out", str(speaker), "--steps", "2", "--subwords", "300", *TINY]) == 0
+    flags = ["--steps", "2", *agent_toy.TINY, "--max-words", "30", "--vocabulary", str(speaker / "subwords.json")]
+    flags += ["--augment-speaker", str(speaker), "--augment-count", "10", "--out", str(follower)]
+    assert train.main([*places, *flags]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "the training instructions are in en, hi, te; expected one language where --augment-speaker" in told
+    assert train.main([*places, *flags, "--languages", "hi"]) == 0
+
+
+def test_an_author_writes_in_its_language(split: tuple[Split, SubwordTokenizer]):
+    whole, tokenizer = split
+    torch.manual_seed(0)
+    speaker = Speaker(SpeakerSizes(len(tokenizer), 6, word=8, hidden=16, angle=4)).eval()
+    eyes = agent_toy.random_eyes(whole.world, 6)
+    routes = episode_routes(whole.world, whole.ids.device)
+    for language, script in SCRIPTS.items():
+        author = Author(speaker, routes, tokenizer, Search("sample"), foreign_ids(tokenizer, language))
+        ids, _ = author.write(eyes, whole, torch.arange(6), 7)
+        texts = [tokenizer.decode(row) for row in ids.tolist()]
+        assert any(texts)
+        assert all(written_in(text, script) for text in texts)
