@@ -59,6 +59,10 @@ class FollowerConfig:
     layout: int = 0
     """Size of the layout vectors: what the follower makes of all ways around it and of their lengths (agent/layout.py).
     0: none, as R2R-EnvDrop."""
+    way_back_penalty: float = 0.0
+    """With --layout: what is taken off the logit of the way back when the follower is judged or used, not while it
+    learns: half of its training walks are drawn and go astray, so it learns to turn more often than its best walks
+    need (docs/results.md)."""
     dropout: float = 0.5
     """Dropout of states and words."""
     feature_dropout: float = 0.3
@@ -86,10 +90,22 @@ class FollowerConfig:
             "max_words": 2,
         }
         check_sizes(self, whole)
+        check_way_back_penalty(self.way_back_penalty, self.layout)
         if self.objective == "a2c" and self.feedback != "teacher":
             raise ValueError(
                 f"feedback is {self.feedback!r} with the objective a2c: it goes with --objective imitation"
             )
+
+
+def check_way_back_penalty(penalty: float, layout: int) -> None:
+    """ValueError for a penalty that cannot be: a reward, or one for a follower that does not know the way back."""
+    if penalty < 0:
+        raise ValueError(f"way_back_penalty is {penalty}: expected 0 or more")
+    if penalty and not layout:
+        raise ValueError(
+            f"way_back_penalty is {penalty} for a follower without a layout, which does not know the way back; "
+            "expected --layout 64 or --recipe layout in training"
+        )
 
 
 def check_sizes(config: object, least: Mapping[str, int]) -> None:
@@ -224,6 +240,7 @@ def by_layout(preset: TrainConfig) -> TrainConfig:
         objective="imitation",
         feedback="mixed",
         layout=64,
+        way_back_penalty=0.5,
         lr=4e-4,
         lr_decay="cosine",
         dropout=min(0.3, preset.follower.dropout),

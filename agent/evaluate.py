@@ -9,14 +9,22 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from agent.config import NO_FEATURES
+from agent.config import NO_FEATURES, check_way_back_penalty
 from agent.data import load_splits, load_worlds
 from agent.ensemble import Ensemble, check_alike
 from agent.evaluate_config import SOURCES, EvaluateConfig
 from agent.evaluation import POLICIES, Predictions
 from agent.inference import TUNING_SPLIT, Answers, Searcher, follow_greedily, infer
 from agent.judging import judge, show, write_json
-from agent.loading import AnyTrained, check_partners, check_unseen, load_speaker, load_trained, trained_eyes
+from agent.loading import (
+    AnyTrained,
+    TrainedFollower,
+    check_partners,
+    check_unseen,
+    load_speaker,
+    load_trained,
+    trained_eyes,
+)
 from agent.pictures import save_routes
 from agent.report import work_bar
 from agent.sources import choose_source
@@ -59,6 +67,8 @@ def check(config: EvaluateConfig) -> None:
         )
     if config.features not in (None, NO_FEATURES) and not config.checkpoint:
         raise ValueError(f"--features goes with --checkpoint, found {given[0]}; leave --features away")
+    if config.way_back_penalty is not None and not config.checkpoint:
+        raise ValueError(f"--way-back-penalty goes with --checkpoint, found {given[0]}; leave it away")
     if config.seeds < 1 or (config.seeds > 1 and config.policy != "random"):
         raise ValueError(f"--seeds is {config.seeds}; expected 1, or more with --policy random: nothing else is random")
     if config.submission is not None and (config.predictions is not None or config.seeds > 1):
@@ -135,10 +145,22 @@ def predict(
     return world, found, Answers(found[config.seed])
 
 
+def penalise_way_back(members: Sequence[TrainedFollower], config: EvaluateConfig) -> None:
+    """The penalty that the flags name, or its default, for every follower. ValueError for one that cannot be."""
+    if config.way_back_penalty is not None:
+        for member in members:
+            check_way_back_penalty(config.way_back_penalty, member.config.layout)
+            member.model.way_back_penalty = config.way_back_penalty
+    elif config.search != "greedy":
+        for member in members:
+            member.model.way_back_penalty = 0.0
+
+
 def predict_follower(config: EvaluateConfig, runtime: Runtime, console: Console) -> tuple[World, Answers]:
     """The routes of a trained follower, or of several that decide together."""
     members = [load_trained(checkpoint, runtime.device) for checkpoint in config.checkpoint]
     check_alike(members, config.checkpoint)
+    penalise_way_back(members, config)
     first, speaker = members[0], None
     if config.speaker is not None:
         speaker = load_speaker(config.speaker, runtime.device)

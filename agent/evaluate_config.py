@@ -46,6 +46,9 @@ class EvaluateConfig:
     predictions: Path | None = None
     """A predictions file in the format of EvalAI's R2R challenge, .json or .json.gz, or of the RxR competition, .jsonl
     or .jsonl.gz; checked before it is scored."""
+    way_back_penalty: float | None = None
+    """With --checkpoint of a follower with a layout: what is taken off the logit of the way back. Default: that of its
+    training for greedy, 0 for a search, which compares whole routes and loses by it (docs/results.md)."""
     search: Literal["greedy", "beam", "dijkstra", "best-first"] = "greedy"
     """With --checkpoint. greedy: the likeliest action at each step. The others list --k candidate routes and choose one
     of them. beam: the width is k; dijkstra: the best route to every place, as R2R-EnvDrop; best-first: the k likeliest

@@ -108,6 +108,8 @@ class Follower(nn.Module):
     """
 
     static: bool | None = None
+    way_back_penalty: float = 0.0
+    """In eval mode: what is taken off the logit of the way back (`FollowerConfig`); needs a layout."""
 
     def __init__(self, sizes: FollowerSizes) -> None:
         super().__init__()
@@ -142,6 +144,7 @@ class Folded:
         lstm, action, text = parts.lstm, parts.action, parts.text_attention
         assert text.linear_out is not None
         self.static = is_static(lstm.weight_hh.device, follower.static)
+        self.way_back_penalty = 0.0 if follower.training else follower.way_back_penalty
         weight = torch.cat([fold_tiles(lstm.weight_ih, lstm.input_size - sizes.angle, ANGLE), lstm.weight_hh], 1)
         self.gates = self._map(weight, lstm.bias_ih + lstm.bias_hh)
         self.action = self._map(fold_tiles(action.weight, 0, ANGLE), action.bias)
@@ -179,6 +182,8 @@ class Folded:
         logits = self._score(self.candidate_query(drop(tilde)), sight)
         if self.layout is not None and places is not None:
             logits = logits + places.scores(self.layout.score(drop(tilde)))
+            if self.way_back_penalty:
+                logits = logits - self.way_back_penalty * places.back
         after = Recurrent(tilde, cell, state.memory, sight.heading, sight.viewpoint)
         return logits.masked_fill(~sight.mask, -torch.inf), hidden, after
 

@@ -65,6 +65,7 @@ def train_follower(
     parts = load_parts(config, made, runtime, order=made.candidate_order, elevation_base=made.elevation_base)
     sizes = FollowerSizes(**parts.sizes(made), layout=made.layout)
     follower = Follower(sizes).to(runtime.device)
+    follower.way_back_penalty = made.way_back_penalty
     if runtime.is_main:
         describe(console, config, parts, follower, config.trainer.steps, runtime)
     if config.start_from is not None and not config.resume:

@@ -118,7 +118,9 @@ def load_trained(checkpoint: Path, device: torch.device) -> TrainedFollower:
 
     Raises ValueError (CheckpointError where the file is missing or damaged) for a checkpoint of something else.
     """
-    return _load(checkpoint, device, "follower", FollowerConfig, FollowerSizes, Follower)
+    trained = _load(checkpoint, device, "follower", FollowerConfig, FollowerSizes, Follower)
+    trained.model.way_back_penalty = trained.config.way_back_penalty
+    return trained
 
 
 def load_speaker(checkpoint: Path, device: torch.device) -> TrainedSpeaker:

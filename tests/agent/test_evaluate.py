@@ -168,6 +168,8 @@ def bad_inputs(run: Path, folder: Path) -> dict[str, tuple[list[str], list[str]]
         "two submissions": (["--policy", "random", "--seeds", "3", "--submission", "x"], ["one run", "--seeds 3"]),
         "submitted twice": (["--predictions", str(cut), "--submission", "x"], ["--predictions", "already"]),
         "features of no one": (["--policy", "stop", "--features", "x"], ["--features goes with --checkpoint"]),
+        "penalty of no one": (["--policy", "stop", "--way-back-penalty", "1"], ["goes with --checkpoint"]),
+        "penalty": ([*blind, "--way-back-penalty", "1"], ["without a layout", "--recipe layout in training"]),
         "blind with features": ([*blind, "--features", "x"], ["trained blind", "leave --features away"]),
         "output folder": (["--policy", "stop", "--json", str(folder)], [str(folder), "is a folder"]),
         "test without submission": (["--policy", "stop", "--split", "test"], ["no goals", "--submission FILE"]),
@@ -182,7 +184,8 @@ def bad_inputs(run: Path, folder: Path) -> dict[str, tuple[list[str], list[str]]
     [
         "nothing", "two sources", "no checkpoint", "damaged", "no predictions", "cut predictions", "unknown split",
         "no data", "no graphs", "seeds", "two submissions", "submitted twice", "features of no one",
-        "blind with features", "output folder", "test without submission", "test with json", "shortest",
+        "penalty of no one",
+        "penalty", "blind with features", "output folder", "test without submission", "test with json", "shortest",
         "device",
     ],
 )  # fmt: skip

@@ -9,9 +9,12 @@ from pathlib import Path
 import agent_toy
 import numpy as np
 import pytest
+import tyro
 
 from agent import evaluate, inference, train
 from agent.candidates import Candidates
+from agent.evaluate_config import EvaluateConfig
+from agent.loading import load_trained
 from agent.pragmatics import WEIGHTS, WeightChoice, choose_weight
 from clip_core.checkpoint import BEST, LAST
 from envs.episodes import load_episodes
@@ -271,3 +274,17 @@ def test_a_speaker_of_the_unseen_buildings_is_refused(
     command = ["--data", str(small_data), *graphs, "--split", "val_unseen", "--checkpoint", str(blind_run)]
     assert evaluate.main([*command, "--search", "beam", "--speaker", str(tmp_path / "speaker")]) == 2
     assert "the speaker was trained in" in " ".join(capsys.readouterr().err.split())
+
+
+def test_searches_do_not_penalise_the_way_back_unless_asked(places: list[str], tmp_path: Path):
+    layout = ["--layout", "4", "--way-back-penalty", "0.5", "--steps", "1"]
+    assert train.main([*places, *agent_toy.TINY, *layout, "--out", str(tmp_path)]) == 0
+
+    def penalty(*flags: str) -> float:
+        member = load_trained(tmp_path / LAST, agent_toy.CPU)
+        evaluate.penalise_way_back([member], tyro.cli(EvaluateConfig, args=["--checkpoint", str(tmp_path), *flags]))
+        return member.model.way_back_penalty
+
+    assert penalty() == 0.5
+    assert penalty("--search", "beam") == 0
+    assert penalty("--way-back-penalty", "2") == penalty("--search", "beam", "--way-back-penalty", "2") == 2

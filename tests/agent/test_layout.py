@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from agent import train
+from agent.config import FollowerConfig
 from agent.data import Split, load_eyes
 from agent.follower import Follower
 from agent.layout import MEAN_EDGE_M, FoldedLayout, Layout, turn
@@ -120,6 +121,29 @@ def test_lengths_turns_and_the_way_back_count(small_split: Split, eyes: Eyes) ->
     assert (one[used] - turned[used]).abs().max() > 1e-3
 
 
+def test_the_way_back_is_less_likely_once_the_follower_is_used(small_split: Split, eyes: Eyes) -> None:
+    follower = make_follower(small_split)
+    zeros = torch.zeros_like(EPISODES)
+    sight = eyes(dynamics.observe(small_split.tables, dynamics.begin(small_split.tables, zeros, zeros, EPISODES)))
+    came_from = small_split.tables.neighbour[sight.viewpoint, 0].long()
+
+    def logits() -> Tensor:
+        start = follower.read(small_split.ids[EPISODES], small_split.lengths[EPISODES])
+        return follower.fold().step(start._replace(viewpoint=came_from), sight)[0]
+
+    with torch.no_grad():
+        follower.train()
+        learning = logits()
+        follower.eval()
+        used = logits()
+        follower.way_back_penalty = 0.7
+        penalised = logits()
+        follower.train()
+        assert logits().equal(learning)
+    torch.testing.assert_close(penalised[:, 0], used[:, 0] - 0.7)
+    assert penalised[:, 1:].equal(used[:, 1:])
+
+
 def test_mixed_feedback_forces_half(small_split: Split, eyes: Eyes) -> None:
     config = train.parse(["--recipe", "layout", "--data", "x", "--batch", "9"]).follower
     objective = FollowerObjective(make_follower(small_split), eyes, small_split, {}, config, 0)
@@ -136,5 +160,10 @@ def test_recipe_is_a_preset_that_flags_overlay() -> None:
         15,
         0.001,
     )
+    assert ours.follower.way_back_penalty == 0.5
+    with pytest.raises(ValueError, match="a follower without a layout, which does not know the way back; expected"):
+        FollowerConfig(way_back_penalty=0.5)
+    with pytest.raises(ValueError, match=r"way_back_penalty is -1\.0: expected 0 or more"):
+        FollowerConfig(layout=4, way_back_penalty=-1.0)
     assert train.parse(["--data", "x"]).follower.layout == 0
     assert train.parse(["--recipe", "layout", "--env", "r4r", "--data", "x"]).follower.max_steps == 35
