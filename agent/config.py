@@ -93,7 +93,8 @@ class FollowerConfig:
         check_way_back_penalty(self.way_back_penalty, self.layout)
         if self.objective == "a2c" and self.feedback != "teacher":
             raise ValueError(
-                f"feedback is {self.feedback!r} with the objective a2c: it goes with --objective imitation"
+                f"feedback is {self.feedback!r} with the objective a2c, which walks the teacher's actions and samples "
+                "of its own: it goes with --objective imitation, a2c with --recipe envdrop"
             )
 
 
@@ -177,7 +178,7 @@ class TrainConfig(RunConfig):
     recipe: Recipe = "envdrop"
     """Chooses defaults below. envdrop: the follower of R2R-EnvDrop as published. layout: ours, better in a tenth of the
     time (docs/results.md): --objective imitation --feedback mixed --layout 64, a higher, falling learning rate, less
-    dropout, at most 15 actions on R2R."""
+    dropout, at most 15 actions on R2R. Default: envdrop, without --data layout."""
     best_by: BestBy = "success"
     """Metric that chooses the best checkpoint, on the last of --eval-splits; on r4r and rxr ndtw, since there the route
     counts, not the goal alone."""

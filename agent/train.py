@@ -48,7 +48,8 @@ def parse(argv: list[str]) -> TrainConfig | TrainSpeakerConfig:
     module: Any = speaker_config if known.train == "speaker" else follower_config
     presets = module.BUILT_IN if known.data is None else module.PRESETS
     preset = presets.get(known.env, presets["r2r"])()
-    if isinstance(preset, TrainConfig) and known.recipe == "layout":
+    recipe = known.recipe or ("layout" if known.data is None else "envdrop")
+    if isinstance(preset, TrainConfig) and recipe == "layout":
         preset = follower_config.by_layout(preset)
     return tyro.cli(
         type(preset), args=argv, default=preset, prog="python -m agent.train", config=(tyro.conf.OmitArgPrefixes,)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from agent import evaluate, speak, train
-from agent.config import BUILT_IN, PRESETS
+from agent.config import BUILT_IN, PRESETS, by_layout
 from clip_core.features import FeatureStore
 from clip_core.shipped import MODEL
 from envs.houses.built_in import CACHE_VARIABLE, world_folder
@@ -85,7 +85,8 @@ def test_cache_that_cannot_be_written(cache: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_presets_differ_where_no_data_is_named():
-    assert train.parse(["--env", "r2r"]).follower == BUILT_IN["r2r"]().follower
+    assert train.parse(["--env", "r2r"]) == by_layout(BUILT_IN["r2r"]())
+    assert train.parse(["--env", "r2r", "--recipe", "envdrop"]) == BUILT_IN["r2r"]()
     named = train.parse(["--data", "R2R"])
     assert named.follower == PRESETS["r2r"]().follower
     assert not named.blind_twin

@@ -160,6 +160,8 @@ def test_recipe_is_a_preset_that_flags_overlay() -> None:
         15,
         0.001,
     )
+    assert train.parse([]).follower.layout == 64
+    assert train.parse(["--recipe", "envdrop"]).follower.layout == 0
     assert ours.follower.way_back_penalty == 0.5
     with pytest.raises(ValueError, match="a follower without a layout, which does not know the way back; expected"):
         FollowerConfig(way_back_penalty=0.5)
