@@ -103,7 +103,7 @@ def load_eyes(
     included = [i for i, (scan, v) in enumerate(world.candidates.viewpoints) if _included(world, scan, v)]
     keys = ["_".join(world.candidates.viewpoints[i]) for i in included]
     # JSON, which a checkpoint keeps the fields in, knows lists only.
-    wanted = {name: tuple(v) if isinstance(v, list) else v for name, v in (expected or {}).items()}
+    wanted: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in (expected or {}).items()}
     store.check(keys=keys, **wanted)
     if len(store.header.shape) != 2 or store.header.shape[0] != 36:
         raise ValueError(f"{features} holds items of shape {store.header.shape}; expected (36, D): panoramic features")

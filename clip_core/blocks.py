@@ -29,6 +29,15 @@ def draw(chances_NK: Tensor, generator: torch.Generator | None = None) -> Tensor
     return (chances_NK / clocks).argmax(1)
 
 
+def draw_at(chances_NK: Tensor, fractions_N: Tensor) -> Tensor:
+    """[N] one number of each row, drawn with the given chances [N, K] by a random fraction [N] in [0, 1): the first at
+    which the running sum of the chances passes that fraction of their total. It depends on its own row alone."""
+    running_NK = chances_NK.double().cumsum(1)  # so that no fraction of float32 reaches the total
+    passed_N1 = fractions_N.double()[:, None] * running_NK[:, -1:]
+    found_N = torch.searchsorted(running_NK, passed_N1, right=True).squeeze(1)
+    return found_N.clamp(max=chances_NK.shape[1] - 1)  # of chances that are not finite, which the trainer tells of
+
+
 class SoftDotAttention(nn.Module):
     """Attention by a dot product with a projected query (Luong et al. 2015, "general"), as in R2R-EnvDrop.
 

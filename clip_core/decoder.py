@@ -18,7 +18,7 @@ from typing import Literal, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
-from clip_core.blocks import draw
+from clip_core.blocks import draw, draw_at
 from clip_core.tokenizer import Tokenizer
 
 KEEP_SHARE = 0.8
@@ -112,11 +112,14 @@ def generate(
     search: Search,
     device: torch.device,
     generator: torch.Generator | None = None,
+    fractions_NL: Tensor | None = None,
 ) -> Generated:
     """Write `count` texts of at most `max_length` tokens, begin and end included, from a state of `count` rows.
 
     With a beam the best text of each; `beam_search` gives all that it kept. `generator`: where samples are drawn from
-    (on the device), torch's global one if None. Raises ValueError for a max_length below 2.
+    (on the device), torch's global one if None. fractions: random numbers in [0, 1) to draw them by instead, on the
+    device, a text a row, a token a column (max_length - 2 or more): a text's draws are then the same in any company.
+    Raises ValueError for a max_length below 2.
     """
     if search.method == "beam":
         kept = beam_search(step, state, count, symbols, max_length, search, device)
@@ -135,7 +138,10 @@ def generate(
             word = torch.full_like(last, symbols.end)
         elif search.method == "sample":
             chances = torch.softmax(scores / search.temperature, 1)
-            word = draw(chances, generator)
+            if fractions_NL is None:
+                word = draw(chances, generator)
+            else:
+                word = draw_at(chances, fractions_NL[place_of, place - 1])
         else:
             word = scores.argmax(1)
         score = scores.gather(1, word[:, None]).squeeze(1)

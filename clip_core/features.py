@@ -78,10 +78,11 @@ class FeatureStore:
             )
         return np.array(rows, np.int64)
 
-    def check(self, *, keys: Iterable[str] | None = None, **expected: object) -> None:
+    def check(self, *, keys: Iterable[str] | None = None, command: str = CONVERT_COMMAND, **expected: object) -> None:
         """Fails where the parts are connected if the store is not the one the model was made for.
 
-        keys: items that must be there; expected: fields of the header with the value each must have (None: any).
+        keys: items that must be there; command: what makes such a store; expected: fields of the header with the value
+        each must have (None: any).
         Raises ValueError that names each difference with the command which mends it.
         """
         faults = []
@@ -91,7 +92,7 @@ class FeatureStore:
                 faults.append(f"{name} is {found!r}, expected {value!r}")
         if faults:
             raise ValueError(f"{self.path} does not fit: {'; '.join(faults)}; name a store that does, or make one: "
-                             f"{CONVERT_COMMAND} (--help lists the flags that record these fields)")  # fmt: skip
+                             f"{command} (--help lists the flags that record these fields)")  # fmt: skip
         if keys is not None:
             self.rows(keys)
 

@@ -185,7 +185,7 @@ def open_image(path: Path | str, *, upright: bool = False) -> Image.Image:
             image.load()
             return as_rgb(ImageOps.exif_transpose(image) if upright else image)
     except FileNotFoundError:
-        raise ValueError(f"no image at {path}") from None
+        raise ValueError(f"no image at {path}; expected the file of an image: name one that is there") from None
     except UnidentifiedImageError:
         raise ValueError(
             f"{path} is no image that Pillow can read; expected JPEG, PNG or another common format"

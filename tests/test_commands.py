@@ -34,6 +34,7 @@ SMALL = {
     "envs.r4r": "--join-m 100",
     "precompute": "",
     "vl_tasks": "--device cpu",
+    "vl_tasks compare": "",
     "vl_tasks train": "--steps 2 --batch 4 --device cpu",
     "precompute train-clip": "--steps 1 --batch 8 --eval-every 0",
 }

@@ -1,1 +1,1 @@
-"""Vision-and-language tasks on the shared encoder and trainer; a later issue builds them."""
+"""Vision-and-language tasks on the shared encoder and trainer."""

@@ -45,11 +45,44 @@ Each has its own help: {PROGRAM} vqa train --help"""
 
 @dataclass(frozen=True)
 class Command:
-    """What a verb's flags fill, what then runs, and the preset that the flags overlay, chosen by some of them."""
+    """What a verb's flags fill, what then runs, the preset that the flags overlay, chosen by some of them, and what the
+    help says (None: the config's docstring)."""
 
     config: type
     run: Callable[[Any, Console], object]
     preset: Callable[[Sequence[str]], Any] | None = None
+    help: str | None = None
+
+
+GQA_HELP = {
+    "train": f"""Train a model to answer the questions of GQA, and score it by equal answers.
+
+For example:
+
+  {PROGRAM} gqa train --data GQA --features features/rn50-600x1000 --out runs/gqa
+
+Answers are learned as they are written (the field's list has 1,842). Needs the balanced questions of GQA
+(docs/data.md), and a store of grids (python -m precompute images), or --images FOLDER with --encoder; all else is as in
+{PROGRAM} vqa train --help""",
+    "eval": f"""Score a trained model, or a predictions file from anywhere, by GQA's accuracy: equal answers, overall,
+of binary and of open questions, by semantic type.
+
+For example:
+
+  {PROGRAM} gqa eval --checkpoint runs/gqa --data GQA --features features/rn50-600x1000
+  {PROGRAM} gqa eval --results predictions.json --data GQA --split testdev
+
+A predictions file is [{{"questionId": "7", "prediction": "two"}}, ...], one for each question.""",
+    "predict": f"""Answer the questions of a split of GQA, into the file that its evaluation takes.
+
+Example: {PROGRAM} gqa predict --checkpoint runs/gqa --data GQA --split testdev --features STORE --out predictions.json
+""",
+    "ask": f"""Ask a model that was trained on GQA a question about an image file.
+
+Example: {PROGRAM} gqa ask --checkpoint runs/gqa --image picture.jpg --question "What is the man holding?"
+
+Prints the likeliest answers, and writes the image with what the model looked at, red where most.""",
+}
 
 
 TASKS: Mapping[str, Mapping[str, Command]] = {
@@ -60,10 +93,10 @@ TASKS: Mapping[str, Mapping[str, Command]] = {
         "ask": Command(AskVqa, ask_vqa),
     },
     "gqa": {
-        "train": Command(TrainVqa, partial(train_vqa, data_set=GQA), gqa_preset),
-        "eval": Command(EvalVqa, partial(eval_vqa, data_set=GQA)),
-        "predict": Command(PredictVqa, partial(predict_vqa, data_set=GQA)),
-        "ask": Command(AskVqa, partial(ask_vqa, data_set=GQA)),
+        "train": Command(TrainVqa, partial(train_vqa, data_set=GQA), gqa_preset, GQA_HELP["train"]),
+        "eval": Command(EvalVqa, partial(eval_vqa, data_set=GQA), None, GQA_HELP["eval"]),
+        "predict": Command(PredictVqa, partial(predict_vqa, data_set=GQA), None, GQA_HELP["predict"]),
+        "ask": Command(AskVqa, partial(ask_vqa, data_set=GQA), None, GQA_HELP["ask"]),
     },
     "captioning": {
         "train": Command(TrainCaptioning, train_captioning, captioning_preset),
@@ -95,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             command.config,
             args=arguments[2:],
             prog=f"{PROGRAM} {task} {verb}",
+            description=command.help,
             config=(tyro.conf.OmitArgPrefixes,),
             **preset,
         )

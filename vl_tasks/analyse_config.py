@@ -72,7 +72,7 @@ class ZeroShot:
     """
 
     data: Path | None = None
-    """Folder with the files of VQA v2. Default: the built-in procedural houses."""
+    """Folder with the files of VQA v2 (docs/data.md). Default: the built-in procedural houses."""
     images: Path | None = None
     """Folder of the image files. Default: images/ in the data folder, if it is there."""
     split: str = "val2014"

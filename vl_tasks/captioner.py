@@ -39,6 +39,8 @@ class CaptionerConfig:
     """Dropout of the projected visual features."""
     grid_positions: GridPositions = "none"
     """learned: tell the model of each cell's row and column."""
+    feature_norm: bool = False
+    """Bring each cell's features to mean 0 and deviation 1 before anything else, whatever the scale of the encoder."""
 
     def __post_init__(self) -> None:
         for name in ("hidden", "layers", "heads", "inner"):
@@ -56,7 +58,7 @@ class Captioner(nn.Module):
     def __init__(self, words: int, sizes: Sequence[Size], config: CaptionerConfig, padding_id: int = 0) -> None:
         super().__init__()
         hidden, layers, heads, inner, dropout = config.hidden, config.layers, config.heads, config.inner, config.dropout
-        self.see = VisualTokens(sizes, hidden, config.grid_positions, config.input_dropout)
+        self.see = VisualTokens(sizes, hidden, config.grid_positions, config.input_dropout, norm=config.feature_norm)
         self.layers = nn.ModuleList(
             TransformerLayer(hidden, heads, inner, dropout, pre_norm=True) for _ in range(layers)
         )
@@ -79,13 +81,20 @@ class Captioner(nn.Module):
 
     @torch.no_grad()
     def caption(
-        self, tokens_BMH: Tensor, symbols: Symbols, max_length: int, search: Search, each: int = 1
+        self,
+        tokens_BMH: Tensor,
+        symbols: Symbols,
+        max_length: int,
+        search: Search,
+        each: int = 1,
+        fractions_NL: Tensor | None = None,
     ) -> Generated:
         """`each` texts [B * each, L] about each image, those of an image neighbours, of encoded images. Several of one
-        image differ only with the method sample; samples are drawn from torch's global generator."""
-        count = each * len(tokens_BMH)
+        image differ only with the method sample; samples are drawn by the fractions (see `decoder.generate`), from
+        torch's global generator if None."""
+        count, device = each * len(tokens_BMH), tokens_BMH.device
         state = self.write.start(tokens_BMH, each)
-        return generate(self.write.step, state, count, symbols, max_length, search, tokens_BMH.device)
+        return generate(self.write.step, state, count, symbols, max_length, search, device, fractions_NL=fractions_NL)
 
     @torch.no_grad()
     def best(self, tokens_BMH: Tensor, symbols: Symbols, max_length: int, search: Search) -> Generated:

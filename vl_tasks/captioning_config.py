@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from clip_core.trainer import TrainerConfig
 from vl_tasks.captioner import CaptionerConfig
 from vl_tasks.coco_files import TRAIN_PARTS
 from vl_tasks.self_critical import SelfCriticalConfig
-from vl_tasks.task import AskConfig, OptimConfig, TaskConfig, TextConfig, UseConfig
+from vl_tasks.task import AskConfig, OptimConfig, TaskConfig, TextConfig, UseConfig, choose_recipe
 
 Recipe = Literal["houses", "coco"]
 EPOCH = 113_287 // 10
@@ -198,7 +197,14 @@ def houses() -> TrainCaptioning:
         text=TextConfig(min_word_count=2, max_words=24),
         longest=22,
         model=CaptionerConfig(
-            hidden=128, layers=2, heads=4, inner=512, dropout=0.1, input_dropout=0.1, grid_positions="learned"
+            hidden=128,
+            layers=2,
+            heads=4,
+            inner=512,
+            dropout=0.1,
+            input_dropout=0.1,
+            grid_positions="learned",
+            feature_norm=True,
         ),
         optim=OptimConfig(lr=1e-3, weight_decay=0.02, warmup=200, eps=1e-8),
         trainer=TrainerConfig(steps=4000, clip_norm=1.0, eval_every=200, save_every=200, log_every=25),
@@ -211,9 +217,4 @@ RECIPES = {"coco": coco, "houses": houses}
 
 def captioning_preset(arguments: Sequence[str]) -> TrainCaptioning:
     """The recipe that --recipe names; without it, and without --data, that of the built-in houses."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--recipe")
-    early.add_argument("--data")
-    known = early.parse_known_args(list(arguments))[0]
-    name = known.recipe or ("houses" if known.data is None else "coco")
-    return RECIPES.get(name, coco)()
+    return choose_recipe(arguments, RECIPES, "coco")

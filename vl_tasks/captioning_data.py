@@ -164,7 +164,10 @@ def caption_set(
     spoken = [spoken_words(record) for record in records]
     for record, texts in zip(records, spoken, strict=True):
         if record.captions and not texts:
-            raise ValueError(f"{name}: image {record.image_id} has no caption with a word; expected one or more")
+            raise ValueError(
+                f"{name}: image {record.image_id} has no caption with a word; expected one or more: write one, or take "
+                "the image out of the file"
+            )
     ids, lengths = tokenizer.encode_batch(list(chain.from_iterable(spoken)))
     return CaptionSet(
         name,

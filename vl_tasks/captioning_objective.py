@@ -28,13 +28,14 @@ GREEDY = Search()
 
 class CaptionBatch(NamedTuple):
     """loaded: what `Vision.load` gave; images [B]: numbers in the split; ids [B * E, L], lengths [B * E]: captions,
-    those of an image neighbours; self_critical: which phase it is for. On the CPU."""
+    those of an image neighbours; fractions: by which captions are drawn in the self-critical phase
+    (`SelfCritical.fractions`), None before it. On the CPU."""
 
     loaded: list[Tensor]
     images: Tensor
     ids: Tensor
     lengths: Tensor
-    self_critical: bool = False
+    fractions: Tensor | None = None
 
 
 class CaptioningObjective(TaskObjective):
@@ -69,18 +70,18 @@ class CaptioningObjective(TaskObjective):
         self.symbols, self.max_length, self._each = Symbols.of(tokenizer), longest + 2, each
         self.best_metric = f"{list(judged)[-1]}/cider" if judged else None
         self.self_critical: SelfCritical | None = None
-        self._critical_from: int | None = None
+        self._critical_from = 0
         if self_critical.self_critical_from is not None:
             self._critical_from = self_critical.self_critical_from * accumulate
             self.self_critical = SelfCritical(self_critical, train.reference_ids(), self.symbols, self.max_length)
 
     def collate(self, numbers: Tensor) -> CaptionBatch:
-        return self._collate(numbers, torch.zeros_like(numbers), False)
+        return self._collate(numbers, torch.zeros_like(numbers), None)
 
-    def _collate(self, numbers: Tensor, turn: Tensor, critical: bool) -> CaptionBatch:
+    def _collate(self, numbers: Tensor, turn: Tensor, fractions: Tensor | None) -> CaptionBatch:
         split = self.train_split
         loaded = self.vision.load(split.image[numbers])
-        return CaptionBatch(loaded, numbers, *split.take(numbers, self._each, turn), critical)
+        return CaptionBatch(loaded, numbers, *split.take(numbers, self._each, turn), fractions)
 
     def batches(self, start: int) -> Iterator[CaptionBatch]:
         """Shuffled epochs one after the other; each batch knows its phase."""
@@ -88,28 +89,30 @@ class CaptioningObjective(TaskObjective):
         return ahead(made) if self.vision.files else made
 
     def _batches(self, start: int) -> Iterator[CaptionBatch]:
-        (count, size, _), (rank, world) = self._order, self._place
+        (count, size, seed), (rank, world) = self._order, self._place
         for position, numbers in enumerate(shuffled_batches(*self._order, start, *self._place), start):
-            turn = ((position * world + rank) * size + torch.arange(size)) // count
-            critical = self._critical_from is not None and position >= self._critical_from
-            yield self._collate(numbers, turn, critical)
+            place = (position * world + rank) * size + torch.arange(size)  # among the images that all ranks meet
+            fractions = None
+            if self.self_critical is not None and position >= self._critical_from:
+                fractions = self.self_critical.fractions(place, seed)
+            yield self._collate(numbers, place // count, fractions)
 
     def forward(self, batch: CaptionBatch) -> dict[str, Any]:
         """The loss of the phase that the batch is for."""
         features = self.vision(batch.loaded)
-        if batch.self_critical:
-            return self._criticise(features, batch.images)
+        if batch.fractions is not None:
+            return self._criticise(features, batch.images, batch.fractions)
         device = features[0].device
         reading = self.model(features, batch.ids.to(device, non_blocking=True), batch.lengths)
         loss = F.cross_entropy(reading.logits.float(), reading.target, reduction="sum")
         right = (reading.logits.argmax(1) == reading.target).float().mean()
         return {"loss": loss, "weight": len(reading.target), "word_accuracy": right}
 
-    def _criticise(self, features: Sequence[Tensor], images_B: Tensor) -> dict[str, Any]:
+    def _criticise(self, features: Sequence[Tensor], images_B: Tensor, fractions_NL: Tensor) -> dict[str, Any]:
         assert self.self_critical is not None
         was_training = self.model.training
         self.model.train(was_training and self.self_critical.config.sample_dropout)
-        found = self.self_critical.loss(self.model, self.model.encode(features), images_B)
+        found = self.self_critical.loss(self.model, self.model.encode(features), images_B, fractions_NL)
         self.model.train(was_training)
         return found
 
@@ -141,15 +144,9 @@ class CaptioningObjective(TaskObjective):
         """Numbers [B] and visual tokens [B, M, H] of the images of a split (all, or these), in order, batch by batch,
         without gradients, in evaluation mode."""
         chosen = torch.arange(len(split)) if numbers is None else torch.tensor(list(numbers))
-        was_training = self.training
-        self.eval()
-        try:
+        with self.judging():
             for some in chosen.split(EVALUATION_BATCH):
-                with torch.no_grad():
-                    tokens = self.model.encode(self.vision(self.vision.load(split.image[some])))
-                yield some, tokens
-        finally:
-            self.train(was_training)
+                yield some, self.model.encode(self.vision(self.vision.load(split.image[some])))
 
     def looks(self, split: CaptionSet, numbers: Sequence[int], captions: Mapping[int, str]) -> list[np.ndarray]:
         """Where the captions of some images were looked for: a map [h, w] over the first source, the mean of the

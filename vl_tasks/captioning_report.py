@@ -11,16 +11,15 @@ from clip_core.log import read_log
 from vl_tasks.captioning_config import TrainCaptioning
 from vl_tasks.captioning_data import CaptionSet
 from vl_tasks.captioning_objective import CaptioningObjective
-from vl_tasks.overlay import heat_overlay
-from vl_tasks.report import Bars, Example, Verdict, write_report
+from vl_tasks.report import Bars, Example, Verdict, example_images, write_report
 from vl_tasks.sources import Data
-from vl_tasks.vqa_report import example_images
 
 EXAMPLES = 36
 REFERENCES = 3
 """People's captions shown of each example."""
 GOOD, POOR = 1.0, 0.4
 """CIDEr from which a caption's card is green, below which it is red."""
+VERDICTS = f"A green edge: CIDEr of {100 * GOOD:.0f} or more; yellow: of {100 * POOR:.0f} or more; red: below."
 Captions = Mapping[str, Mapping[int, str]]
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -40,7 +39,7 @@ def report_captioning(
         best = next(iter(table[name]))
         facts.append((f"CIDEr on {name}, {best}", f"{100 * table[name][best]['cider']:.1f}"))
         if "retrieval" in table[name]:
-            facts.append(("nearest training image", f"{100 * table[name]['retrieval']['cider']:.1f}"))
+            facts.append((f"{name}, nearest training image", f"{100 * table[name]['retrieval']['cider']:.1f}"))
         ways = {way: scores["cider"] for way, scores in table[name].items()}
         bars.append(Bars(f"CIDEr on {name}", f"cider_{name}", {**ways, **phases.get(name, {})}))
         shown = {metric: value for metric, value in table[name][best].items() if metric != "cider"}
@@ -56,7 +55,7 @@ def report_captioning(
         ("updates by cross-entropy", f"{config.first_phase:,}"),
         ("self-critical updates", f"{config.trainer.steps - config.first_phase:,}"),
     ]
-    return write_report(config.out, "Image captioning", facts, bars, examples)
+    return write_report(config.out, "Image captioning", facts, bars, examples, VERDICTS)
 
 
 def phase_ciders(config: TrainCaptioning, objective: CaptioningObjective) -> dict[str, dict[str, float]]:
@@ -78,7 +77,7 @@ def draw_examples(
     chosen = np.random.default_rng(seed).permutation(len(split))[:EXAMPLES].tolist()
     written = next(iter(captions.values()))
     scores = split.score(written).each
-    images = example_images(data, [split.records[number].images for number in chosen])
+    images = example_images(data.images, [split.records[number].images for number in chosen])
     maps = objective.looks(split, chosen, written)
     examples = []
     for number, image, heat in zip(chosen, images, maps, strict=True):
@@ -89,6 +88,5 @@ def draw_examples(
         if "retrieval" in captions:
             lines.append(("nearest", captions["retrieval"][record.image_id]))
         verdict: Verdict = "right" if cider >= GOOD else "wrong" if cider < POOR else "partly"
-        overlay = None if image is None or heat.size == 1 else heat_overlay(image, heat)
-        examples.append(Example(image, lines, verdict, overlay))
+        examples.append(Example(image, lines, verdict, heat))
     return examples

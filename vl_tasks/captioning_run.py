@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -24,10 +23,11 @@ from vl_tasks.captioning_data import CaptionFiles, CaptionSet, caption_set, imag
 from vl_tasks.captioning_objective import CaptioningObjective
 from vl_tasks.captioning_report import report_captioning
 from vl_tasks.coco_files import write_captions
+from vl_tasks.records import load_record, part_of, shared_record
 from vl_tasks.report import write_table
 from vl_tasks.sources import Data, choose_data, open_vision
-from vl_tasks.task import load_record, part_of, train_task
-from vl_tasks.vision import Vision
+from vl_tasks.task import run_line, sizes_words, train_task
+from vl_tasks.vision import Size, Vision
 
 TASK = "captioning"
 
@@ -44,7 +44,7 @@ def train_captioning(config: TrainCaptioning, console: Console) -> None:
         parts = load_parts(config, data, None if start is None else start[1], runtime, console)
         model = Captioner(len(parts.tokenizer), parts.vision.sizes, config.model, parts.tokenizer.pad_id)
         if start is not None:
-            start_weights(model, parts.vision, start[0], config)
+            start_weights(model, parts.vision, *start, config)
         objective = CaptioningObjective(
             model,
             parts.vision,
@@ -107,15 +107,20 @@ def load_parts(
     return Parts(caption_set("train", train, images, tokenizer), judged, final, tokenizer, vision)
 
 
-def start_weights(model: Captioner, vision: Vision, state: Mapping[str, Any], config: TrainCaptioning) -> None:
+def start_weights(
+    model: Captioner, vision: Vision, state: Mapping[str, Any], record: Mapping[str, Any], config: TrainCaptioning
+) -> None:
     """Weights of another run; ValueError if its model saw with something else."""
     try:
         model.load_state_dict(part_of(state, "model."))
         if encoder := part_of(state, "vision."):
             vision.load_state_dict(encoder)
-    except RuntimeError as error:
+    except RuntimeError:
+        seen, here = sizes_words(Size(**size) for size in record["sizes"]), sizes_words(vision.sizes)
         raise ValueError(
-            f"--start-from {config.start_from}: its weights do not fit ({error}); see with the same features, encoder"
+            f"--start-from {config.start_from}: its weights do not fit: found a model that saw {seen}, expected one "
+            f"that saw {here}; name what it saw with: --features STORE (python -m precompute images), or its "
+            "--encoder, --size"
         ) from None
 
 
@@ -125,16 +130,8 @@ def describe(
     """One look at what is about to run."""
     for split in (parts.train, *parts.final.values()):
         say(console, f"{split.name}: {len(split.ids):,} captions of {len(split):,} images")
-    sizes = ", ".join(f"{size.height} x {size.width} x {size.dim}" for size in parts.vision.sizes)
-    seen = "nothing (blind)" if config.vision.blind else f"{sizes} cells"
-    parameters = sum(p.numel() for p in objective.model.parameters())
-    images = config.batch * config.trainer.accumulate * runtime.world
-    say(
-        console,
-        f"captioner ({config.recipe}): {parameters / 1e6:.1f} M parameters on {runtime.device}, "
-        f"{len(parts.tokenizer):,} words, sees {seen}; {config.trainer.steps:,} steps of {images} images; run folder "
-        f"{shlex.quote(str(config.out))}",
-    )
+    name = f"captioner of {len(parts.tokenizer):,} words ({config.recipe})"
+    say(console, run_line(config, name, objective, runtime))
     start = config.self_critical.self_critical_from
     if start is not None and start < config.trainer.steps:
         words = (
@@ -146,19 +143,14 @@ def describe(
 
 
 def run_record(config: TrainCaptioning, parts: Parts) -> dict[str, Any]:
-    """What a checkpoint must hold to be used anywhere; no paths, since a run may move."""
+    """What a checkpoint holds."""
     return {
-        "task": TASK,
+        **shared_record(config, TASK, parts.vision),
         "model": dataclasses.asdict(config.model),
-        "max_words": config.text.max_words,
         "longest": config.longest,
         "captions_each": config.captions_each,
         "self_critical": dataclasses.asdict(config.self_critical),
-        "optim": dataclasses.asdict(config.optim),
-        "batch": config.batch,
         "train_splits": list(config.train_splits),
-        "vision": parts.vision.record,
-        "sizes": [dataclasses.asdict(size) for size in parts.vision.sizes],
         "tokenizer": record_tokenizer(parts.tokenizer),
     }
 

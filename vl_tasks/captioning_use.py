@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
@@ -28,9 +29,10 @@ from vl_tasks.captioning_run import TASK, scores_line
 from vl_tasks.coco_files import Captioned, read_captions, write_captions
 from vl_tasks.coco_scorers import java_scores
 from vl_tasks.overlay import word_sheet
+from vl_tasks.records import load_record, of_this_version, part_of
 from vl_tasks.self_critical import SelfCriticalConfig
 from vl_tasks.sources import VisionConfig, choose_data, reopen_vision
-from vl_tasks.task import UseConfig, load_record, part_of
+from vl_tasks.task import UseConfig
 from vl_tasks.trained import see_file, trained_data, write_overlay
 from vl_tasks.vision import Size
 
@@ -50,17 +52,13 @@ class TrainedCaptioner:
 def load_captioner(checkpoint: Path, device: torch.device) -> TrainedCaptioner:
     """The model of a run folder or a checkpoint file; ValueError for one of something else, or of another version."""
     state, record = load_record(checkpoint, TASK)
-    try:
+    with of_this_version(checkpoint):
         sizes = [Size(**size) for size in record["sizes"]]
         tokenizer = restore_tokenizer(record["tokenizer"], record["max_words"])
         model = Captioner(len(tokenizer), sizes, CaptionerConfig(**record["model"]), tokenizer.pad_id)
         model.load_state_dict(part_of(state, "model."))
         longest, vision = int(record["longest"]), part_of(state, "vision.")
         return TrainedCaptioner(model.to(device).eval(), tokenizer, longest, record["vision"], vision)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"{checkpoint} is not of this version's model ({error}); use the version that wrote it, or train anew"
-        ) from None
 
 
 def predict_captions(config: PredictCaptions, console: Console) -> dict[int, str]:
@@ -134,10 +132,11 @@ def ask_captions(config: AskCaption, console: Console) -> list[tuple[str, float]
         for ids, total in zip(kept.ids.tolist(), kept.total.tolist(), strict=True)
     ][: config.top]
     for caption, chance in captions:
-        say(console, f"{100 * chance:5.1f} %  {caption or '(empty)'}")
+        say(console, f"{100 * chance:7.3f} %  {caption or '(empty)'}")
     words = [trained.tokenizer.decode([number]) for number in kept.ids[0, 1 : int(kept.lengths[0]) - 1].tolist()]
     heats = trained.model.see.as_grids(weights_LM[: len(words)].float().cpu())[0].numpy()
-    pictures = [seen.overlay(heat) for heat in heats]
-    shown = [(word, picture) for word, picture in zip(words, pictures, strict=True) if picture is not None]
+    flat = np.zeros(heats.shape[1:])  # colours nothing: the image itself comes first
+    pictures = [(word, seen.overlay(heat)) for word, heat in [("(the image)", flat), *zip(words, heats, strict=True)]]
+    shown = [(word, picture) for word, picture in pictures if picture is not None]
     write_overlay(config, word_sheet(shown) if shown else None, console, "What it looked at, word by word")
     return captions

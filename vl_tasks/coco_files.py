@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.files import replacing
-from vl_tasks.data import coco_names, field_of, items_of, named, read_json
+from vl_tasks.data import check_ids, coco_names, field_of, items_of, read_answers, read_json
 
 KARPATHY_FILE = "dataset_coco.json"
 TRAIN_PARTS = ("train", "restval")
@@ -61,7 +61,10 @@ def read_karpathy(path: Path) -> KarpathySplit:
         said = [sentence for sentence in items_of(path, item, "sentences") if _words(path, sentence)]
         empty += len(item["sentences"]) - len(said)
         if not said:
-            raise ValueError(f"{path}: image {identity} has no caption with a word; expected one or more")
+            raise ValueError(
+                f"{path}: image {identity} has no caption with a word; expected one or more: write one, or take the "
+                "image out of the file"
+            )
         texts = tuple(field_of(path, sentence, "raw", str).strip() for sentence in said)
         parts.setdefault(part, []).append(Captioned(identity, names, texts, tuple(_words(path, s) for s in said)))
     if not parts.get("train"):
@@ -119,19 +122,6 @@ def write_captions(path: Path, captions: Mapping[int, str]) -> None:
 def read_captions(path: Path, expected: Mapping[int, Any]) -> dict[int, str]:
     """Caption by image id of a results file; ValueError for another format, ids that are missing, unknown or twice
     there."""
-    items = read_json(path)
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise ValueError(f'{path}: expected a list of {{"image_id": 42, "caption": "a cat"}}')
-    found: dict[int, str] = {}
-    for item in items:
-        identity = field_of(path, item, "image_id", int)
-        if identity in found:
-            raise ValueError(f"{path}: image {identity} comes twice; expected every image once")
-        found[identity] = field_of(path, item, "caption", str)
-    for fault, ids in (
-        ("has no caption for", set(expected) - set(found)),
-        ("has captions of unknown", set(found) - set(expected)),
-    ):
-        if ids:
-            raise ValueError(f"{path} {fault} {len(ids)} images: {named(sorted(ids))}; expected {len(expected)} images")
+    found = read_answers(path, "image_id", "caption", int)
+    check_ids(path, found, expected, "has no caption for", "has captions of unknown", "images")
     return found

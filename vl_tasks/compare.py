@@ -13,12 +13,15 @@ from rich.table import Table
 from clip_core.checkpoint import find_checkpoint, read_checkpoint
 from clip_core.log import LOG_NAME, read_log
 from envs.files import replacing
+from precompute.screen import say
 from vl_tasks.analyse_config import Compare
 from vl_tasks.data import read_json
 from vl_tasks.report import TABLE_NAME, Bars, draw_bars
 
 HEADLINES = ("overall", "accuracy", "cider")
 """Last names of the scores that are compared."""
+SEES = "sees"
+"""The column that is too wide for a screen."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def run_compare(config: Compare, console: Console) -> list[ComparedRun]:
     """The command: a table on screen, and with --out as Markdown with a picture."""
     runs = [read_run(folder) for folder in config.runs]
     names = list(dict.fromkeys(name for run in runs for name in run.scores))
-    heads = ["run", "task", "sees", "weights", "steps", "minutes", *names]
+    heads = ["run", "task", SEES, "weights", "steps", "minutes", *names]
     rows = [
         [
             run.name,
@@ -104,9 +107,13 @@ def run_compare(config: Compare, console: Console) -> list[ComparedRun]:
         ]
         for run in runs
     ]
-    shown = Table(*heads, title="Scores in %")
+    say(console, "What they see with:")
+    for run in runs:
+        say(console, f"  {run.name}: {run.sees}")
+    narrow = [place for place, head in enumerate(heads) if head != SEES]
+    shown = Table(*(heads[place] for place in narrow), title="Scores in %")
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*(row[place] for place in narrow))
     console.print(shown)
     if config.out is not None:
         lines = [heads, ["---"] * len(heads), *rows]

@@ -67,6 +67,35 @@ def named(things: Iterable[object]) -> str:
     return ", ".join(some[:SHOWN]) + (", ..." if len(some) > SHOWN else "")
 
 
+def read_answers(path: Path, identity: str, answer: str, kind: type) -> dict[Any, str]:
+    """Text by id of a results file, a list of objects with these two fields; ids are of a kind.
+
+    Raises ValueError for another format, an id that comes twice.
+    """
+    items, found = read_json(path), dict[Any, str]()
+    wrong = [items] if not isinstance(items, list) else [item for item in items if not isinstance(item, dict)]
+    if wrong:
+        expected = f'a list of {{"{identity}": ..., "{answer}": ...}}'
+        raise ValueError(f"{path}: found {str(wrong[0])[:40]}; expected {expected}")
+    for item in items:
+        one = field_of(path, item, identity, kind)
+        if one in found:
+            raise ValueError(f"{path}: {identity} {one} comes twice; expected it once")
+        found[one] = field_of(path, item, answer, str)
+    return found
+
+
+def check_ids(path: Path, found: Iterable[Any], known: Iterable[Any], lacks: str, strange: str, things: str) -> None:
+    """ValueError for ids that a results file lacks, for ids that nobody knows: "FILE {lacks} 3 {things}: 1, 2, 3"."""
+    told, asked = set(found), set(known)
+    for fault, ids in ((lacks, asked - told), (strange, told - asked)):
+        if ids:
+            raise ValueError(
+                f"{path} {fault} {len(ids)} {things}: {named(sorted(ids))}; expected one for each of {len(asked)}: "
+                "name the split that it is of (--split), or make it anew with the task's predict"
+            )
+
+
 def coco_names(subset: str, image_id: int) -> tuple[str, ...]:
     """What the file of an image of COCO may be called: as in the sets of 2014, as in those of 2017, its bare number."""
     subset = subset.replace("test-dev", "test")  # test-dev2015 asks about images of test2015

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import tyro
 
 from clip_core.trainer import TrainerConfig
 from vl_tasks.one_stream import OneStreamConfig
-from vl_tasks.task import AskConfig, OptimConfig, TaskConfig, TextConfig, UseConfig
+from vl_tasks.task import AskConfig, OptimConfig, TaskConfig, TextConfig, UseConfig, choose_recipe
 
 Recipe = Literal["houses", "bert_base"]
 PAIRS = 529_527
@@ -160,9 +159,4 @@ RECIPES = {"bert_base": bert_base, "houses": houses}
 
 def entailment_preset(arguments: Sequence[str]) -> TrainEntailment:
     """The recipe that --recipe names; without it, and without --data, that of the built-in houses."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--recipe")
-    early.add_argument("--data")
-    known = early.parse_known_args(list(arguments))[0]
-    name = known.recipe or ("houses" if known.data is None else "bert_base")
-    return RECIPES.get(name, bert_base)()
+    return choose_recipe(arguments, RECIPES, "bert_base")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from envs.files import replacing
-from vl_tasks.data import field_of, named, read_json_lines
+from vl_tasks.data import check_ids, field_of, read_json_lines
 
 Label = Literal["contradiction", "neutral", "entailment"]
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -97,10 +97,5 @@ def read_predictions(path: Path, pairs: Sequence[Pair]) -> list[Label]:
         if identity in found:
             raise ValueError(f"{where}: pair {identity} comes twice; expected every pairID once")
         found[identity] = label
-    known = {pair.pair_id for pair in pairs}
-    for fault, ids in (("has no prediction for", known - set(found)), ("tells of unknown", set(found) - known)):
-        if ids:
-            raise ValueError(
-                f"{path} {fault} {len(ids)} pairs: {named(sorted(ids))}; expected one for each of {len(known)}"
-            )
+    check_ids(path, found, [pair.pair_id for pair in pairs], "has no prediction for", "tells of unknown", "pairs")
     return [found[pair.pair_id] for pair in pairs]

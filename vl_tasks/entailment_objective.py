@@ -88,16 +88,11 @@ class EntailmentObjective(TaskObjective):
 
     def probabilities(self, split: PairSet) -> Tensor:
         """Of each class for each pair of a split, [P, C] on the CPU, in evaluation mode."""
-        was_training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                found = [
-                    self.judgement(collate(self.vision, split, some)).float().softmax(1).cpu()
-                    for some in torch.arange(len(split)).split(EVALUATION_BATCH)
-                ]
-        finally:
-            self.train(was_training)
+        with self.judging():
+            found = [
+                self.judgement(collate(self.vision, split, some)).float().softmax(1).cpu()
+                for some in torch.arange(len(split)).split(EVALUATION_BATCH)
+            ]
         return torch.cat(found)
 
 

@@ -13,11 +13,9 @@ from vl_tasks.entailment_config import TrainEntailment
 from vl_tasks.entailment_data import GROUP, PairSet, confusion, pair_scores
 from vl_tasks.entailment_files import LABELS
 from vl_tasks.entailment_objective import EntailmentObjective, collate, labels_of
-from vl_tasks.overlay import heat_overlay
-from vl_tasks.report import Bars, Example, Verdict, write_report
+from vl_tasks.report import Bars, Example, Verdict, example_images, write_report
 from vl_tasks.sources import Data
 from vl_tasks.vqa_data import Scores
-from vl_tasks.vqa_report import example_images
 
 EXAMPLES = 36
 
@@ -48,7 +46,7 @@ def report_entailment(
     facts += [
         ("parameters", f"{parameters / 1e6:.1f} M"),
         ("pairs learned from", f"{len(objective.train_split):,}"),
-        ("reads", "premise, hypothesis" if config.read_premise else "the hypothesis alone"),
+        ("reads", "premise and hypothesis" if config.read_premise else "the hypothesis, no premise"),
         ("updates", f"{config.trainer.steps:,}"),
     ]
     return write_report(config.out, "Visual entailment", facts, bars, examples)
@@ -70,7 +68,7 @@ def draw_examples(
 ) -> list[Example]:
     """Some pairs, drawn at random, with the probabilities and the cells that spoke for the likeliest label."""
     chosen = np.random.default_rng(seed).permutation(len(split))[:EXAMPLES]
-    images = example_images(data, [split.pairs[number].images for number in chosen])
+    images = example_images(data.images, [split.pairs[number].images for number in chosen])
     batch = collate(objective.vision, split, torch.from_numpy(chosen))
     objective.eval()
     with torch.no_grad():
@@ -80,10 +78,10 @@ def draw_examples(
     for place, number in enumerate(chosen):
         pair, chances = split.pairs[number], probabilities[number].tolist()
         label = LABELS[int(np.argmax(chances))]
-        shown = ", ".join(f"{name} {100 * chance:.0f} %" for name, chance in zip(LABELS, chances, strict=True))
+        ordered = sorted(zip(LABELS, chances, strict=True), key=lambda item: -item[1])
+        shown = ", ".join(f"{name} {100 * chance:.0f} %" for name, chance in ordered)
         lines = [("hypothesis", pair.hypothesis), ("judged", shown), ("truth", pair.label)]
         verdict: Verdict = "right" if label == pair.label else "wrong"
         image, heat = images[place], maps[0][place].float().cpu().numpy()
-        overlay = None if image is None or heat.size == 1 else heat_overlay(image, heat)
-        examples.append(Example(image, lines, verdict, overlay))
+        examples.append(Example(image, lines, verdict, heat))
     return examples

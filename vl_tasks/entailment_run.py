@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,9 +21,10 @@ from vl_tasks.entailment_files import LABELS, Label, Pair, read_pairs, write_pre
 from vl_tasks.entailment_objective import EntailmentObjective, labels_of
 from vl_tasks.entailment_report import report_entailment
 from vl_tasks.one_stream import OneStream, OneStreamConfig, bert_settings
+from vl_tasks.records import shared_record
 from vl_tasks.report import write_table
 from vl_tasks.sources import Data, choose_data, open_vision
-from vl_tasks.task import blind_twin, train_task
+from vl_tasks.task import blind_twin, run_line, train_task
 from vl_tasks.vision import Vision
 from vl_tasks.vqa_data import Scores
 from vl_tasks.wordpieces import WordPieceTokenizer, read_wordpieces
@@ -185,32 +185,20 @@ def describe(
     """One look at what is about to run."""
     for split in (parts.train, *parts.judged.values()):
         say(console, f"{split.name}: {len(split):,} pairs about {len(split.image.unique()):,} images")
-    sizes = ", ".join(f"{size.height} x {size.width} x {size.dim}" for size in parts.vision.sizes)
-    seen = "nothing (blind)" if config.vision.blind else f"{sizes} cells"
-    parameters = sum(p.numel() for p in objective.model.parameters())
     start = "untrained" if config.bert is None else f"from {config.bert.name}"
-    say(
-        console,
-        f"one-stream transformer ({config.recipe}, {start}): {parameters / 1e6:.1f} M parameters on {runtime.device}, "
-        f"{parts.words:,} words, sees {seen}; {config.trainer.steps:,} steps of "
-        f"{config.batch * config.trainer.accumulate * runtime.world}; run folder {shlex.quote(str(config.out))}",
-    )
+    name = f"one-stream transformer of {parts.words:,} words ({config.recipe}, {start})"
+    say(console, run_line(config, name, objective, runtime))
 
 
 def run_record(config: TrainEntailment, parts: Parts) -> dict[str, Any]:
-    """What a checkpoint must hold to be used anywhere; no paths, since a run may move."""
+    """What a checkpoint holds."""
     return {
-        "task": TASK,
+        **shared_record(config, TASK, parts.vision),
         "model": dataclasses.asdict(parts.model),
         "words": parts.words,
-        "max_words": config.text.max_words,
         "read_premise": config.read_premise,
         "from_bert": config.bert is not None,
-        "optim": dataclasses.asdict(config.optim),
-        "batch": config.batch,
         "train_splits": list(config.train_splits),
-        "vision": parts.vision.record,
-        "sizes": [dataclasses.asdict(size) for size in parts.vision.sizes],
         "tokenizer": recorded(parts.tokenizer),
     }
 

@@ -22,8 +22,9 @@ from vl_tasks.entailment_files import LABELS, Pair, read_pairs, read_predictions
 from vl_tasks.entailment_objective import EntailmentObjective, labels_of
 from vl_tasks.entailment_run import TASK, chances_of, restored, scores_line
 from vl_tasks.one_stream import OneStream, OneStreamConfig
+from vl_tasks.records import load_record, of_this_version, part_of
 from vl_tasks.sources import VisionConfig, choose_data, reopen_vision
-from vl_tasks.task import UseConfig, load_record, part_of
+from vl_tasks.task import UseConfig
 from vl_tasks.trained import see_file, trained_data, write_overlay
 from vl_tasks.vision import Size
 from vl_tasks.vqa_data import Scores
@@ -44,7 +45,7 @@ class TrainedJudge:
 def load_judge(checkpoint: Path, device: torch.device) -> TrainedJudge:
     """The model of a run folder or a checkpoint file; ValueError for one of something else, or of another version."""
     state, record = load_record(checkpoint, TASK)
-    try:
+    with of_this_version(checkpoint):
         sizes = [Size(**size) for size in record["sizes"]]
         tokenizer = restored(record["tokenizer"], record["max_words"])
         config = OneStreamConfig(**record["model"])
@@ -52,10 +53,6 @@ def load_judge(checkpoint: Path, device: torch.device) -> TrainedJudge:
         model.load_state_dict(part_of(state, "model."))
         model.to(device).eval()
         return TrainedJudge(model, tokenizer, record["read_premise"], record["vision"], part_of(state, "vision."))
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"{checkpoint} is not of this version's model ({error}); use the version that wrote it, or train anew"
-        ) from None
 
 
 def predict_entailment(config: PredictEntailment, console: Console) -> None:

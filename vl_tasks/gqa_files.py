@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs.files import replacing
-from vl_tasks.data import field_of, read_json
+from vl_tasks.data import field_of, read_answers, read_json
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,4 @@ def write_predictions(path: Path, answers: Mapping[str, str]) -> None:
 
 def read_predictions(path: Path) -> dict[str, str]:
     """Prediction by question id of such a file; ValueError for another format or an id that comes twice."""
-    items = read_json(path)
-    if not isinstance(items, list):
-        raise ValueError(f'{path}: found {type(items).__name__}; expected a list of {{"questionId", "prediction"}}')
-    found: dict[str, str] = {}
-    for item in items:
-        if not isinstance(item, dict):
-            raise ValueError(f'{path}: found {str(item)[:40]}; expected {{"questionId", "prediction"}}')
-        identity = field_of(path, item, "questionId", str)
-        if identity in found:
-            raise ValueError(f"{path}: question {identity} comes twice; expected every questionId once")
-        found[identity] = field_of(path, item, "prediction", str)
-    return found
+    return read_answers(path, "questionId", "prediction", str)

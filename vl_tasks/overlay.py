@@ -6,6 +6,7 @@ h x w cells of a map, H x W pixels of an image.
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,8 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from clip_core.images import ImageTransform
 
-TILE_PX, LABEL_PX, TILES_A_ROW = 224, 24, 6
-"""Of a sheet of words: width of a picture, height of the line above it, pictures side by side."""
+TILE_PX, LABEL_PX, GAP_PX, LINE_LETTERS, TILES_A_ROW = 224, 24, 6, 26, 6
+"""Of a sheet of words: width of a picture, height of a line above it, white between two, letters in a line, pictures
+side by side."""
 
 
 def seen_part(image: Image.Image, transform: ImageTransform) -> Image.Image:
@@ -52,17 +54,21 @@ def _bump(level: np.ndarray, centre: float) -> np.ndarray:
 
 
 def word_sheet(pictures: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Pictures of one shape on one sheet, each below its word."""
+    """Pictures of one shape on one sheet, each below its word, or its words, in as many lines as they need."""
     width, height = pictures[0][1].size
     tile = TILE_PX, max(1, round(TILE_PX * height / width))
     columns = min(TILES_A_ROW, len(pictures))
+    labels = [textwrap.wrap(word, LINE_LETTERS) for word, _ in pictures]
+    above = LABEL_PX * max(1, *map(len, labels))
     rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * tile[0], rows * (tile[1] + LABEL_PX)), "white")
+    step = tile[0] + GAP_PX, tile[1] + above + GAP_PX
+    sheet = Image.new("RGB", (columns * step[0] - GAP_PX, rows * step[1] - GAP_PX), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(LABEL_PX * 2 // 3)
-    for place, (word, picture) in enumerate(pictures):
-        left, top = place % columns * tile[0], place // columns * (tile[1] + LABEL_PX)
-        draw.text((left + tile[0] // 2, top + LABEL_PX // 2), word, "black", font, anchor="mm")
-        sheet.paste(picture.convert("RGB").resize(tile), (left, top + LABEL_PX))
+    for place, (lines, (_, picture)) in enumerate(zip(labels, pictures, strict=True)):
+        left, top = place % columns * step[0], place // columns * step[1]
+        middle = left + tile[0] // 2, top + above // 2
+        draw.multiline_text(middle, "\n".join(lines), "black", font, anchor="mm", align="center")
+        sheet.paste(picture.convert("RGB").resize(tile), (left, top + above))
     return sheet
 
 

@@ -11,25 +11,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image
 
+from clip_core.images import open_image
 from clip_core.log import CURVES_NAME
 from envs.files import replacing
+from precompute.image_folder import find_images
+from vl_tasks.data import ImageKeys
+from vl_tasks.overlay import heat_overlay
 
 REPORT_NAME, TABLE_NAME = "report.html", "table.json"
 THUMBNAIL_PX = 320
 Verdict = Literal["right", "partly", "wrong", ""]
+VERDICTS = "A green edge: right; yellow: partly right; red: wrong."
+LOOKED = "The second picture tells where the model looked, from blue (least) to red (most)."
 
 
 @dataclass(frozen=True)
 class Example:
-    """One card of the sheet. `lines`: label and text, e.g. ("question", "Is there a sofa?"); `overlay`: the image with
-    what the model looked at, None where it is not known; `verdict` colours the card's edge."""
+    """One card of the sheet. `lines`: label and text, e.g. ("question", "Is there a sofa?"); `heat`: what the model
+    looked at, a map [h, w] over the image, which is shown again under it; `verdict` colours the card's edge."""
 
     image: Image.Image | None
     lines: Sequence[tuple[str, str]]
     verdict: Verdict = ""
-    overlay: Image.Image | None = None
+    heat: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -46,11 +53,17 @@ class Bars:
 
 
 def write_report(
-    out: Path, title: str, facts: Sequence[tuple[str, str]], bars: Sequence[Bars], examples: Sequence[Example]
+    out: Path,
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    bars: Sequence[Bars],
+    examples: Sequence[Example],
+    verdicts: str = VERDICTS,
 ) -> Path:
     """Writes report.html, and a PNG of each group of bars, into a run folder; curves.png is taken in if it is there.
 
-    facts: name and value of what one wants to know first, the headline metric in front.
+    facts: name and value of what one wants to know first, the headline metric in front; verdicts: what the colours of
+    the examples mean.
     """
     pictures = {group.file: draw_bars(group) for group in bars if group.values}
     for name, data in pictures.items():
@@ -58,18 +71,15 @@ def write_report(
             file.write(data)
     curves = out / CURVES_NAME
     parts = [f"<h1>{html.escape(title)}</h1>", _facts(facts)]
-    parts += [
-        f'<section><h2>{html.escape(group.title)}</h2><img class="wide" alt="" src="{_uri(pictures[group.file])}">'
-        "</section>"
-        for group in bars
-        if group.file in pictures
-    ]
-    if examples:
-        cards = "".join(map(_card, examples))
-        parts.append(f'<section><h2>Examples, drawn at random</h2><div class="sheet">{cards}</div></section>')
+    charts = [_chart(group.title, pictures[group.file]) for group in bars if group.file in pictures]
+    parts.append(f'<div class="charts">{"".join(charts)}</div>')
     if curves.exists():
-        image = f'<img class="wide" alt="" src="{_uri(curves.read_bytes())}">'
-        parts.append(f"<section><h2>Learning curves</h2>{image}</section>")
+        parts.append(_chart("Learning curves", curves.read_bytes()))
+    if examples:
+        legend = html.escape(f"{verdicts} {LOOKED}" if any(e.heat is not None for e in examples) else verdicts)
+        cards = "".join(map(_card, examples))
+        sheet = f'<p class="legend">{legend}</p><div class="sheet">{cards}</div>'
+        parts.append(f"<section><h2>Examples, drawn at random</h2>{sheet}</section>")
     page = _PAGE.replace("{title}", html.escape(title)).replace("{body}", "\n".join(parts))
     with replacing(out / REPORT_NAME) as file:
         file.write(page.encode())
@@ -82,6 +92,16 @@ def write_table(out: Path, table: Mapping[str, Any]) -> None:
         file.write((json.dumps(table, indent=1) + "\n").encode())
 
 
+def example_images(folder: Path | None, names: Sequence[tuple[str, ...]]) -> list[Image.Image | None]:
+    """The images of a folder by their names, None for one that is not there."""
+    if folder is None:
+        return [None] * len(names)
+    files = find_images(folder)
+    keys = ImageKeys(files, str(folder))
+    found = [keys.find(one) for one in names]
+    return [None if key is None else open_image(files[key], upright=True) for key in found]
+
+
 def _facts(facts: Sequence[tuple[str, str]]) -> str:
     cells = "".join(
         f'<div class="fact"><b>{html.escape(value)}</b><span>{html.escape(name)}</span></div>' for name, value in facts
@@ -89,8 +109,15 @@ def _facts(facts: Sequence[tuple[str, str]]) -> str:
     return f'<div class="facts">{cells}</div>'
 
 
+def _chart(title: str, png: bytes) -> str:
+    image = f'<img class="wide" alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    return f"<section><h2>{html.escape(title)}</h2>{image}</section>"
+
+
 def _card(example: Example) -> str:
-    shown = [image for image in (example.image, example.overlay) if image is not None]
+    shown = [] if example.image is None else [example.image]
+    if example.image is not None and example.heat is not None and example.heat.size > 1:
+        shown.append(heat_overlay(example.image, example.heat))
     images = "".join(f'<img alt="" src="{_thumbnail(image)}">' for image in shown)
     lines = "".join(
         f"<dt>{html.escape(label)}</dt><dd>{html.escape(text) or '–'}</dd>" for label, text in example.lines
@@ -104,10 +131,6 @@ def _thumbnail(image: Image.Image) -> str:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def draw_bars(bars: Bars) -> bytes:
@@ -150,13 +173,17 @@ section { background: white; border-radius: 10px; padding: 18px; margin: 18px 0;
 .facts { display: flex; flex-wrap: wrap; gap: 12px; }
 .fact { background: white; border-radius: 10px; padding: 12px 18px; box-shadow: 0 1px 3px #0002; }
 .fact b { display: block; font-size: 20px; } .fact span { color: #666; font-size: 13px; }
-.wide { max-width: 100%; }
-.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: 14px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr)); gap: 18px;
+  margin: 18px 0; }
+.charts section { margin: 0; }
+.wide { display: block; max-width: 100%; margin: auto; }
+.legend { color: #666; margin: -6px 0 12px; }
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 380px), 1fr)); gap: 14px; }
 .card { border: 1px solid #ddd; border-left: 6px solid #bbb; border-radius: 8px; padding: 10px; overflow: hidden; }
 .card.right { border-left-color: #2e9e5b; } .card.partly { border-left-color: #e0a526; }
 .card.wrong { border-left-color: #c0392b; }
 .pair { display: flex; gap: 4px; } .pair img { flex: 1; min-width: 0; max-width: 100%; border-radius: 4px; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 10px; margin: 8px 0 0; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 10px; margin: 8px 0 0; line-height: 1.3; }
 dt { color: #777; } dd { margin: 0; font-weight: 500; }
 </style></head><body>
 {body}

@@ -18,6 +18,9 @@ from clip_core.cider_reward import CiderD
 from clip_core.decoder import Search, Symbols, log_probabilities
 from vl_tasks.captioner import Captioner
 
+DRAWING = 1
+"""Sets the stream of random numbers apart from the run's others."""
+
 
 @dataclass(frozen=True)
 class SelfCriticalConfig:
@@ -63,14 +66,23 @@ class SelfCritical:
         self.config, self.symbols, self.max_length = config, symbols, max_length
         self._score = CiderD(references).score
 
-    def loss(self, model: Captioner, tokens_BMH: Tensor, images_B: Tensor) -> dict[str, Any]:
-        """What the trainer asks of an objective, for encoded images (numbers on the CPU). Sum over the words drawn, the
-        end among them, of - log-probability times advantage; their number is the weight.
+    def fractions(self, places_B: Tensor, seed: int) -> Tensor:
+        """Random numbers in [0, 1), [B * S, max_length - 1] float32, by which captions of the images at these places of
+        a run are drawn. A place counts the images that all ranks have met: what is drawn is the same however many ranks
+        and micro-batches share a batch."""
+        shape = self.config.samples, self.max_length - 1
+        found = [np.random.default_rng((seed, DRAWING, place)).random(shape, np.float32) for place in places_B.tolist()]
+        return torch.from_numpy(np.concatenate(found))
+
+    def loss(self, model: Captioner, tokens_BMH: Tensor, images_B: Tensor, fractions_NL: Tensor) -> dict[str, Any]:
+        """What the trainer asks of an objective, for encoded images (numbers on the CPU), with what `fractions` gave.
+        Sum over the words drawn, the end among them, of - log-probability times advantage; their number is the weight.
 
         On a device: a sync, the reward is counted on the host.
         """
         samples, device = self.config.samples, tokens_BMH.device
-        drawn = model.caption(tokens_BMH, self.symbols, self.max_length, Search("sample"), samples)
+        sampling, fractions_NL = Search("sample"), fractions_NL.to(device, non_blocking=True)
+        drawn = model.caption(tokens_BMH, self.symbols, self.max_length, sampling, samples, fractions_NL)
         reward = self.reward(drawn.ids, drawn.lengths, images_B.repeat_interleave(samples)).view(-1, samples)
         words = self.counted(drawn.lengths) - 1
         report = {"reward": float(reward.mean()), "words_drawn": float(words.float().mean())}

@@ -26,7 +26,7 @@ from precompute.prepare import prepare
 from precompute.preprocessing import Preprocessing, parse_size, read_preprocessing, resized_to
 from precompute.screen import say
 from vl_tasks.data import ImageKeys
-from vl_tasks.vision import EncoderSource, NoSight, Source, StoreSource, Vision
+from vl_tasks.vision import MAKE_STORE, EncoderSource, NoSight, Source, StoreSource, Vision
 
 BUILT_IN_SIZE = "192x256"
 """Height x width in pixels at which the embedded CLIP sees the pictures of the houses: a grid of 6 x 8 cells."""
@@ -114,13 +114,17 @@ def reopen_vision(
             sources.append(NoSight(device))
         elif named and not record.get("trained"):
             store = FeatureStore.open(named.pop(0))
-            store.check(**_origin(record))
+            store.check(command=MAKE_STORE, **_origin(record))
             sources.append(_stored(store, images, device))
         else:
             encoder, how = encoder_of(record, config, device)
             sources.append(EncoderSource(encoder, how, record["layer"], image_files(images, folder)))
     if named:
-        raise ValueError(f"--features names {len(config.features)} stores; the model saw with {len(records)} sources")
+        stored = len(config.features) - len(named)
+        raise ValueError(
+            f"--features names {len(config.features)} stores; the model saw with {stored} that a store can stand for "
+            "(none for an encoder that was trained with it, none for a blind model): leave out the others"
+        )
     return Vision(sources)
 
 

@@ -1,19 +1,23 @@
-"""What all tasks share of a run: settings, batches, optimizers, the record in a checkpoint."""
+"""What all tasks share of a run: settings, batches, optimizers."""
 
 from __future__ import annotations
 
+import argparse
+import shlex
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import torch
 import tyro
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from clip_core.checkpoint import LAST, find_checkpoint, load_model
+from clip_core.checkpoint import LAST
 from clip_core.optim import (
     Schedule,
     build_optimizer,
@@ -31,7 +35,7 @@ from clip_core.shuffling import shuffled_batches
 from clip_core.subword_tokenizer import SIZE
 from clip_core.trainer import Objective, TrainerConfig, fit
 from vl_tasks.sources import VisionConfig
-from vl_tasks.vision import Vision
+from vl_tasks.vision import Size, Vision
 
 T = TypeVar("T")
 BLIND_FOLDER = "blind"
@@ -137,6 +141,17 @@ def blind_twin(config: C) -> C:
     return replace(config, vision=VisionConfig(blind=True), out=folder, resume=resume)
 
 
+def choose_recipe(arguments: Sequence[str], recipes: Mapping[str, Callable[[], C]], published: str) -> C:
+    """The recipe that --recipe names; without it, and without --data, that of the built-in houses, else a published
+    one. A name that is none is left to the command line, which tells of it."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--recipe")
+    early.add_argument("--data")
+    known = early.parse_known_args(list(arguments))[0]
+    name = known.recipe or ("houses" if known.data is None else published)
+    return recipes.get(name, recipes[published])()
+
+
 @dataclass(frozen=True, kw_only=True)
 class UseConfig:
     """What a trained model needs to see a split."""
@@ -198,6 +213,17 @@ class TaskObjective(Objective):
         batches = (self.collate(some) for some in numbers)
         return ahead(batches) if self.vision.files else batches
 
+    @contextmanager
+    def judging(self) -> Iterator[None]:
+        """Where the model is used, not trained: in evaluation mode, without gradients, back to its mode behind it."""
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.train(was_training)
+
     def compiled_modules(self) -> list[nn.Module]:
         """The model alone."""
         return [self.model]
@@ -211,6 +237,22 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             item = waiting.result()
             waiting = pool.submit(next, items)
             yield item
+
+
+def sizes_words(sizes: Iterable[Size]) -> str:
+    """What each source gives, e.g. "6 x 8 cells of 512 numbers"."""
+    return ", ".join(f"{size.height} x {size.width} cells of {size.dim} numbers" for size in sizes)
+
+
+def run_line(config: TaskConfig, name: str, objective: TaskObjective, runtime: Runtime) -> str:
+    """What is about to be trained, on what, for how long, in a line. name: of the model, with what tells it apart."""
+    seen = "nothing (blind)" if config.vision.blind else sizes_words(objective.vision.sizes)
+    parameters = sum(p.numel() for p in objective.model.parameters())
+    items = config.batch * config.trainer.accumulate * runtime.world
+    return (
+        f"{name}: {parameters / 1e6:.1f} M parameters on {runtime.device}, sees {seen}; {config.trainer.steps:,} steps "
+        f"of {items}; run folder {shlex.quote(str(config.out))}"
+    )
 
 
 def build_optimizers(objective: TaskObjective, config: OptimConfig) -> dict[str, Optimizer]:
@@ -237,22 +279,3 @@ def train_task(
     optimizers = build_optimizers(objective, config.optim)
     schedules = dict.fromkeys(optimizers, schedule or config.optim.schedules(config.trainer.steps))
     return fit(objective, optimizers, schedules, config.trainer, runtime, config.out, dict(record), config.resume)
-
-
-def load_record(checkpoint: Path, task: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights of an objective, and the record of the run, which has `task`; of a run folder its best checkpoint.
-
-    Raises ValueError for a checkpoint of something else (CheckpointError if it is missing or damaged).
-    """
-    state, record = load_model(checkpoint)
-    found = record.get("task") or record.get("kind") or "something else"
-    if found != task:
-        raise ValueError(
-            f"{find_checkpoint(checkpoint)} is of {found}; expected a run of python -m vl_tasks {task} train"
-        )
-    return state, record
-
-
-def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries of a state dict below a name such as `model.`, the name taken off."""
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -178,12 +178,21 @@ class Vision(nn.Module):
         return [source.record for source in self.sources]
 
     def load(self, images: Tensor | np.ndarray) -> list[Tensor]:
-        """What is read on the host for images [B] of the run, a tensor a source."""
-        return [source.load(np.asarray(images, np.int64)) for source in self.sources]
+        """What is read on the host for images [B] of the run, a tensor a source, then their rows [B] in it: files are
+        read, and seen by an encoder, once, however many questions of a batch are about them."""
+        numbers = np.asarray(images, np.int64)
+        rows = np.arange(len(numbers))
+        if self.files and len(each := np.unique(numbers)) < len(numbers):
+            numbers, rows = each, np.searchsorted(each, numbers)
+        return [*(source.load(numbers) for source in self.sources), torch.from_numpy(rows)]
 
     def forward(self, loaded: Sequence[Tensor]) -> list[Tensor]:
         """Features float32 [B, h, w, D] of each source, on the device, of what `load` gave."""
-        return [source.features(one) for source, one in zip(self.sources, loaded, strict=True)]
+        *parts, rows = loaded
+        features = [source.features(one) for source, one in zip(self.sources, parts, strict=True)]
+        if len(features[0]) == len(rows):
+            return features
+        return [found[rows.to(found.device, non_blocking=True)] for found in features]
 
     def parameter_groups(self, lr: float, **options: Any) -> list[dict[str, Any]]:
         """Groups named `clip` of the image towers that learn, for an optimizer of their own."""

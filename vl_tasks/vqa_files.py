@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.files import replacing
-from vl_tasks.data import coco_names, field_of, items_of, named, read_json
+from vl_tasks.data import DOCUMENTATION, coco_names, field_of, items_of, named, read_answers, read_json
 from vl_tasks.vqa_accuracy import ANSWERS
 
 
@@ -101,7 +101,7 @@ def _check_pairs(path: Path, answered: Path, asked: Sequence[int], known: Sequen
         if ids:
             raise ValueError(
                 f"{len(ids)} questions of {name} are not in {other.name}: {named(sorted(ids))}; expected the two files "
-                "of one split"
+                f"of one split; {DOCUMENTATION}"
             )
 
 
@@ -114,17 +114,4 @@ def write_results(path: Path, answers: Mapping[int, str]) -> None:
 
 def read_results(path: Path) -> dict[int, str]:
     """Answer by question id of such a file; ValueError for another format or an id that comes twice."""
-    items = read_json(path)
-    if not isinstance(items, list):
-        raise ValueError(
-            f'{path}: found {type(items).__name__}; expected a list of {{"question_id": 7, "answer": "two"}}'
-        )
-    found: dict[int, str] = {}
-    for item in items:
-        if not isinstance(item, dict):
-            raise ValueError(f'{path}: found {str(item)[:40]}; expected {{"question_id": 7, "answer": "two"}}')
-        identity = field_of(path, item, "question_id", int)
-        if identity in found:
-            raise ValueError(f"{path}: question {identity} comes twice; expected every question_id once")
-        found[identity] = field_of(path, item, "answer", str)
-    return found
+    return read_answers(path, "question_id", "answer", int)

@@ -114,11 +114,6 @@ class VqaObjective(TaskObjective):
         """What the model makes of the questions of a split (all, or these numbers), in order, batch by batch, without
         gradients, in evaluation mode."""
         chosen = torch.arange(len(split)) if numbers is None else torch.tensor(list(numbers))
-        was_training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                for some in chosen.split(EVALUATION_BATCH):
-                    yield self.answer(collate(self.vision, split, some))
-        finally:
-            self.train(was_training)
+        with self.judging():
+            for some in chosen.split(EVALUATION_BATCH):
+                yield self.answer(collate(self.vision, split, some))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from clip_core.trainer import TrainerConfig
-from vl_tasks.task import OptimConfig
+from vl_tasks.task import OptimConfig, choose_recipe
 from vl_tasks.vqa_config import TrainVqa
 from vl_tasks.vqa_parts import VqaModelConfig
 
@@ -104,15 +104,11 @@ RECIPES = {
 
 def vqa_preset(arguments: Sequence[str]) -> TrainVqa:
     """The recipe that --recipe names; without it, and without --data, that of the built-in houses."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--recipe")
-    early.add_argument("--data")
-    known = early.parse_known_args(list(arguments))[0]
-    name = known.recipe or ("houses" if known.data is None else "mcan_small")
-    return RECIPES.get(name, mcan_small)()
+    return choose_recipe(arguments, RECIPES, "mcan_small")
 
 
 def gqa_preset(arguments: Sequence[str]) -> TrainVqa:
     """The same for GQA: learned on train and val, judged on testdev, every answer in the vocabulary (1,842 of them)."""
     chosen = vqa_preset([*arguments, "--data", "GQA"])
-    return replace(chosen, train_splits=("train", "val"), eval_splits=("testdev",), min_answer_count=1)
+    gqa = replace(chosen, out=Path("runs/gqa"), train_splits=("train", "val"), eval_splits=("testdev",))
+    return replace(gqa, min_answer_count=1)

@@ -6,13 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from clip_core.images import open_image
-from precompute.image_folder import find_images
-from vl_tasks.data import ImageKeys
-from vl_tasks.overlay import heat_overlay
-from vl_tasks.report import Bars, Example, Verdict, write_report
+from vl_tasks.report import Bars, Example, Verdict, example_images, write_report
 from vl_tasks.sources import Data
 from vl_tasks.vqa_config import TrainVqa
 from vl_tasks.vqa_data import QuestionSet, Scores
@@ -58,7 +53,7 @@ def report_vqa(
 def draw_examples(objective: VqaObjective, split: QuestionSet, scores: Scores, data: Data, seed: int) -> list[Example]:
     """Some questions, drawn at random, with the answer, those of people, and what the model looked at."""
     chosen = np.random.default_rng(seed).permutation(len(split))[:EXAMPLES].tolist()
-    images = example_images(data, [split.questions[number].images for number in chosen])
+    images = example_images(data.images, [split.questions[number].images for number in chosen])
     examples, place = [], 0
     for found in objective.answered(split, chosen):
         for row, best in enumerate(found.logits.argmax(1).tolist()):
@@ -68,17 +63,6 @@ def draw_examples(objective: VqaObjective, split: QuestionSet, scores: Scores, d
             people = ", ".join(dict.fromkeys(sorted(question.answers, key=lambda a: -question.answers.count(a))))
             lines = [("question", question.text), ("answer", objective.vocabulary[best]), ("people", people)]
             verdict: Verdict = "right" if score >= 0.9 else "partly" if score > 0 else "wrong"
-            overlay = None if image is None or heat.size == 1 else heat_overlay(image, heat)
-            examples.append(Example(image, lines, verdict, overlay))
+            examples.append(Example(image, lines, verdict, heat))
             place += 1
     return examples
-
-
-def example_images(data: Data, names: list[tuple[str, ...]]) -> list[Image.Image | None]:
-    """The images by their names, None where there is no folder of images, or not this one."""
-    if data.images is None:
-        return [None] * len(names)
-    files = find_images(data.images)
-    keys = ImageKeys(files, str(data.images))
-    found = [keys.find(one) for one in names]
-    return [None if key is None else open_image(files[key], upright=True) for key in found]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,9 +19,10 @@ from envs.files import replacing
 from precompute.screen import say
 from vl_tasks.answers import answer_vocabulary, scaled_min_count
 from vl_tasks.question_sets import VQA, DataSet
+from vl_tasks.records import shared_record
 from vl_tasks.report import write_table
 from vl_tasks.sources import Data, choose_data, open_vision
-from vl_tasks.task import blind_twin, train_task
+from vl_tasks.task import blind_twin, run_line, train_task
 from vl_tasks.vision import Vision
 from vl_tasks.vqa_accuracy import ANSWERS
 from vl_tasks.vqa_config import TrainVqa
@@ -38,6 +38,7 @@ ANSWERS_NAME = "answers.json"
 
 def train_vqa(config: TrainVqa, console: Console, data_set: DataSet = VQA) -> None:
     """The whole job of the command on one rank."""
+    data_set.check(config.data)
     trainer = config.trainer
     with start_runtime(config.device, trainer.precision, trainer.seed) as runtime:
         data, vision = choose_data(config.data, config.images, config.vision, runtime, console)
@@ -196,30 +197,16 @@ def describe(console: Console, config: TrainVqa, parts: Parts, objective: VqaObj
     for split in (parts.train, *parts.judged.values()):
         images, lost = len(split.image.unique()), len(split) - split.answerable
         words = f"{split.name}: {len(split):,} questions about {images:,} images"
-        say(console, words + (f", {lost:,} without an answer in the vocabulary" if lost else ""))
-    sizes = ", ".join(f"{size.height} x {size.width} x {size.dim}" for size in parts.vision.sizes)
-    seen = "nothing (blind)" if config.vision.blind else f"{sizes} cells"
-    parameters = sum(p.numel() for p in objective.model.parameters())
-    say(
-        console,
-        f"{config.model.model} ({config.recipe}): {parameters / 1e6:.1f} M parameters on {runtime.device}, "
-        f"sees {seen}; "
-        f"{config.trainer.steps:,} steps of {config.batch * config.trainer.accumulate * runtime.world}; "
-        f"run folder {shlex.quote(str(config.out))}",
-    )
+        say(console, words + (f", {lost:,} without an answer in the vocabulary (--min-answer-count)" if lost else ""))
+    say(console, run_line(config, f"{config.model.model} ({config.recipe})", objective, runtime))
 
 
 def run_record(config: TrainVqa, parts: Parts, data_set: DataSet) -> dict[str, Any]:
-    """What a checkpoint must hold to be used anywhere; no paths, since a run may move."""
+    """What a checkpoint holds."""
     return {
-        "task": data_set.name,
+        **shared_record(config, data_set.name, parts.vision),
         "model": dataclasses.asdict(config.model),
-        "max_words": config.text.max_words,
-        "optim": dataclasses.asdict(config.optim),
-        "batch": config.batch,
         "train_splits": list(config.train_splits),
-        "vision": parts.vision.record,
-        "sizes": [dataclasses.asdict(size) for size in parts.vision.sizes],
         "tokenizer": record_tokenizer(parts.tokenizer),
         "answers": parts.vocabulary,
     }

@@ -18,8 +18,9 @@ from clip_core.tokenizer import Tokenizer
 from envs.files import replacing
 from precompute.screen import say
 from vl_tasks.question_sets import VQA, DataSet, answers_in_order
+from vl_tasks.records import load_record, of_this_version, part_of
 from vl_tasks.sources import VisionConfig, choose_data, reopen_vision
-from vl_tasks.task import UseConfig, load_record, part_of
+from vl_tasks.task import UseConfig
 from vl_tasks.trained import see_file, trained_data, write_overlay
 from vl_tasks.vision import Size, Vision
 from vl_tasks.vqa_accuracy import ANSWERS
@@ -50,24 +51,20 @@ class TrainedVqa:
 def load_vqa(checkpoint: Path, device: torch.device, task: str = VQA.name) -> TrainedVqa:
     """The model of a run folder or a checkpoint file; ValueError for one of something else, or of another version."""
     state, record = load_record(checkpoint, task)
-    try:
+    with of_this_version(checkpoint):
         sizes = [Size(**size) for size in record["sizes"]]
         tokenizer = restore_tokenizer(record["tokenizer"], record["max_words"])
         config = VqaModelConfig(**record["model"])
         model = build_model(config, len(tokenizer), len(record["answers"]), sizes, tokenizer.pad_id)
         model.load_state_dict(part_of(state, "model."))
-        trained = TrainedVqa(
+        return TrainedVqa(
             model.to(device).eval(), tokenizer, record["answers"], record["vision"], part_of(state, "vision.")
         )
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"{checkpoint} is not of this version's model ({error}); use the version that wrote it, or train anew"
-        ) from None
-    return trained
 
 
 def predict_vqa(config: PredictVqa, console: Console, data_set: DataSet = VQA) -> None:
     """The command: a results file."""
+    data_set.check(config.data)
     name = config.split or data_set.judged
     with start_runtime(config.device, config.precision) as runtime, runtime.autocast():
         questions, objective, split = _opened(config, config.checkpoint, name, data_set, runtime, console, None)
@@ -78,6 +75,7 @@ def predict_vqa(config: PredictVqa, console: Console, data_set: DataSet = VQA) -
 
 def eval_vqa(config: EvalVqa, console: Console, data_set: DataSet = VQA) -> Scores:
     """The command: the accuracy of a model or of a results file."""
+    data_set.check(config.data)
     answers_each, name = None if config.any_number_of_answers else ANSWERS, config.split or data_set.judged
     with start_runtime(config.device, config.precision) as runtime, runtime.autocast():
         if config.results is not None:

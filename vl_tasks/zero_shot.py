@@ -133,7 +133,9 @@ def show(config: ZeroShot, scores: Mapping[str, Scores], sizes: Mapping[str, int
     first = next(iter(scores.values()))
     kinds = first.groups["answer type"]
     say(console, f"{config.sees.encoder} alone on {len(first.each):,} questions of {config.split}, accuracy in %")
-    heads = [f"{kind} ({first.counts['answer type'][kind]:,} of {sizes.get(kind, 0):,} answers)" for kind in kinds]
+    choices = ", ".join(f"{sizes.get(kind, 0):,} for {kind}" for kind in kinds)
+    say(console, f"  answers to choose from: {choices}; a type's questions stand in brackets")
+    heads = [f"{kind} ({first.counts['answer type'][kind]:,})" for kind in kinds]
     say(console, f"  {'prompt':20}{'all':>8}" + "".join(f"{head:>{len(head) + 3}}" for head in heads))
     for name, one in scores.items():
         values = [one.groups["answer type"][kind] for kind in kinds]

@@ -126,11 +126,13 @@ def test_greedy_takes_the_likeliest_token_and_a_beam_of_one_is_greedy():
     assert len(set(greedy.lengths.tolist())) > 2
 
 
-def test_sampled_texts_come_as_often_as_they_are_likely():
-    count = 20_000
+@pytest.mark.parametrize("by_fractions", [False, True])
+def test_sampled_texts_come_as_often_as_they_are_likely(by_fractions: bool):
+    count, random = 20_000, torch.Generator().manual_seed(1)
     model = Tables(1)
     state = Memory(torch.full((count, 1), PAD), torch.zeros(count, dtype=torch.int64))
-    found = generate(model.step, state, count, SYMBOLS, ROOM, Search("sample"), CPU, torch.Generator().manual_seed(1))
+    fractions = torch.rand(count, ROOM - 1, generator=random) if by_fractions else None
+    found = generate(model.step, state, count, SYMBOLS, ROOM, Search("sample"), CPU, random, fractions)
     drawn = texts_of(found)
     expected = model.all_texts(0)
     chance = {ids: torch.tensor(total).exp().item() for ids, total in expected.items()}
@@ -140,6 +142,17 @@ def test_sampled_texts_come_as_often_as_they_are_likely():
     assert len(free) > 3
     for ids, p in free.items():
         assert drawn.count(ids) / count == pytest.approx(p, abs=4 * (p * (1 - p) / count) ** 0.5)
+
+
+def test_a_text_drawn_by_fractions_is_the_same_in_any_company():
+    model, fractions = Tables(12), torch.rand(12, ROOM - 1, generator=torch.Generator().manual_seed(2))
+    state, sampling = model.start(12), Search("sample")
+    together = generate(model.step, state, 12, SYMBOLS, ROOM, sampling, CPU, fractions_NL=fractions)
+    assert len(set(together.lengths.tolist())) > 2
+    for text in range(12):
+        alone = state.rows(torch.tensor([text]))
+        found = generate(model.step, alone, 1, SYMBOLS, ROOM, sampling, CPU, fractions_NL=fractions[text : text + 1])
+        assert texts_of(found) == texts_of(together)[text : text + 1]
 
 
 def test_temperature_sharpens_and_flattens():

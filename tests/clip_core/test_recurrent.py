@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clip_core.blocks import Dropout, LSTMEncoder, Packing, SoftDotAttention, draw, packed_lstm, padding_mask
+from clip_core.blocks import Dropout, LSTMEncoder, Packing, SoftDotAttention, draw, draw_at, packed_lstm, padding_mask
 from clip_core.deferred import AttentionMemory, DeferredLinear, PlainLinear, PlainMemory
 from clip_core.memory import keep_large_blocks
 from clip_core.recurrent import LSTMCell, lstm_cell
@@ -232,6 +232,18 @@ def test_draw_gives_the_numbers_of_torchs_multinomial() -> None:
     generator = torch.Generator().manual_seed(3)
     again = draw(chances, generator)
     assert torch.equal(again, draw(chances, torch.Generator().manual_seed(3)))
+
+
+def test_draw_at_a_fraction() -> None:
+    """Each number has the share of fractions that is its chance; what has none is never drawn, nor beyond the end."""
+    chances = torch.tensor([[0.0, 0.25, 0.0, 0.5, 0.25, 0.0]])
+    fractions = torch.arange(1000) / 1000
+    found = draw_at(chances.expand(1000, -1) * 3, fractions)  # any total
+    assert [(found == n).sum().item() for n in range(6)] == [0, 250, 0, 500, 250, 0]
+    last = torch.full((200,), 1 - 2**-24)
+    many = torch.rand(200, 9000, generator=torch.Generator().manual_seed(0))
+    many[:, -1] = 0
+    assert (draw_at(many, last) == 8998).all()
 
 
 def test_dropout_refuses_a_probability_outside_zero_to_one() -> None:

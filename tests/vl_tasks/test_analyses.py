@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from clip_toy import make_folder
+from rich.console import Console
 from vqa_world import write_world
 
 from clip_core.encoder import ClipEncoder
+from clip_core.runtime import Runtime
+from precompute.images import Images, make_images
 from vl_tasks.__main__ import main
 from vl_tasks.compare import read_run
 from vl_tasks.prompts import PROMPTS, statement
@@ -82,8 +85,8 @@ def test_the_command_tells_accuracies_by_type(tmp_path: Path, capsys: pytest.Cap
     assert main(["analyse", "zero-shot", *flags, "--prompts", "answer", "statement", "--limit", "20"]) == 0
     out = capsys.readouterr().out
     assert "clipnav-houses alone on 20 questions of val2014" in out
-    assert "other (" in out
-    assert "of 3 answers)" in out
+    assert "answers to choose from: " in out
+    assert "3 for other" in out
     scores = json.loads((tmp_path / "s.json").read_text())
     assert list(scores) == ["most common answer", "answer", "statement"]
     assert set(scores["answer"]["answer type"]) == {"other", "yes/no"}
@@ -96,9 +99,21 @@ def test_runs_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     encoder = ["--encoder", make_folder(tmp_path / "rn", "rn"), "--size", "64x64"]
     flags = ["vqa", "train", "--data", str(folder), "--device", "cpu", "--recipe", "houses", "--no-blind-twin"]
     flags += ["--hidden", "8", "--heads", "2", "--layers", "1", "--steps", "2", "--eval-every", "2", "--batch", "4"]
-    for name, more in (("frozen", encoder), ("trained", [*encoder, "--train-encoder"]), ("blind", ["--blind"])):
+    pooled = tmp_path / "pooled"
+    model = make_folder(tmp_path / "vit", "vit")
+    make_images(
+        Images(images=folder / "images", out=pooled, model=model), Runtime(torch.device("cpu")), Console(quiet=True)
+    )
+    beside = ["--features", str(pooled), *encoder, "--min-answer-count", "6"]
+    blind, trained = ["--blind"], [*encoder, "--train-encoder"]
+    for name, more in (("frozen", encoder), ("trained", trained), ("blind", blind), ("both", beside)):
         assert main([*flags, *more, "--out", str(tmp_path / name)]) == 0
-    runs = {name: read_run(tmp_path / name) for name in ("frozen", "trained", "blind")}
+    runs = {name: read_run(tmp_path / name) for name in ("frozen", "trained", "blind", "both")}
+    out = capsys.readouterr().out
+    assert "2 answers that are the most common one of 6 or more of 27 questions" in " ".join(out.split())
+    assert "train: 18 questions about 6 images, 9 without an answer in the vocabulary" in " ".join(out.split())
+    assert runs["both"].sees.endswith("[2 x 2 x 256], frozen")
+    assert "[24], frozen + local-dir" in runs["both"].sees
     assert runs["frozen"].sees.endswith("[2 x 2 x 256], frozen")
     assert runs["trained"].sees.endswith("[2 x 2 x 256], trained")
     assert runs["blind"].sees == "nothing"
@@ -112,8 +127,9 @@ def test_runs_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     out = tmp_path / "out"
     command = ["analyse", "compare", "--runs", *(str(tmp_path / name) for name in runs)]
     assert main([*command, "--out", str(out)]) == 0
+    assert f"  both: {runs['both'].sees}" in capsys.readouterr().out.splitlines()
     lines = (out / "comparison.md").read_text().splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 6
     assert lines[2].startswith("| frozen | vqa | ")
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
     shutil.rmtree(tmp_path / "blind")

@@ -31,7 +31,7 @@ from vl_tasks.__main__ import main
 from vl_tasks.captioner import Captioner, CaptionerConfig
 from vl_tasks.captioning_config import TrainCaptioning
 from vl_tasks.captioning_data import CaptionFiles
-from vl_tasks.captioning_objective import GREEDY, CaptioningObjective
+from vl_tasks.captioning_objective import CaptioningObjective
 from vl_tasks.captioning_run import Parts, load_parts, train_captioning
 from vl_tasks.self_critical import SelfCriticalConfig
 from vl_tasks.sources import VisionConfig, choose_data
@@ -145,7 +145,8 @@ def test_eval_predict_and_ask(
     assert 100 >= chances[0] >= chances[1] > 0
     words = len(lines[0].split()) - 2
     with Image.open(overlay) as sheet:
-        assert sheet.width == 224 * min(words, 6)
+        assert sheet.width == 230 * min(1 + words, 6) - 6
+        assert sheet.getpixel((56, 60)) == COLOURS["blue"]  # the image itself comes first
 
 
 def test_faults_end_with_a_message(
@@ -221,23 +222,15 @@ def test_captions_take_turns(world: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("critical", [False, True])
-def test_accumulation_of_four_times_eight_is_a_batch_of_thirty_two(
-    world: Path, tmp_path: Path, critical: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Captions, drawn ones too, have unequal numbers of words. What is drawn is made to depend on the image alone."""
-    _, objective = loaded(small(world, tmp_path, self_critical=SelfCriticalConfig(0, samples=1)))
-    numbers = torch.arange(32).roll(5)
-    objective.double().train()
-    assert objective.self_critical is not None
-    if critical:  # the sample is the likeliest caption, the baseline nothing
-        monkeypatch.setattr("vl_tasks.self_critical.Search", lambda *_: GREEDY)
-        monkeypatch.setattr(objective.self_critical, "baseline", lambda model, tokens, images: torch.zeros(len(images)))
+def test_accumulation_of_four_times_eight_is_a_batch_of_thirty_two(world: Path, tmp_path: Path, critical: bool) -> None:
+    """Captions, drawn ones too, have unequal numbers of words; the same ones are drawn."""
     found = []
-    for pieces in (numbers.split(32), numbers.split(8)):
-        batches = iter([objective.collate(some)._replace(self_critical=critical) for some in pieces])
-        losses = accumulate_gradients(wrap(objective, CPU), batches, len(pieces), CPU, Meter())
+    settings = SelfCriticalConfig(0 if critical else None, samples=2)
+    for batch, pieces in ((32, 1), (8, 4)):
+        _, objective = loaded(small(world, tmp_path, batch=batch, self_critical=settings))
+        objective.double().train()
+        losses = accumulate_gradients(wrap(objective, CPU), objective.batches(0), pieces, CPU, Meter())
         found.append((losses["loss"], [p.grad.clone() for p in objective.parameters() if p.grad is not None]))
-        objective.zero_grad()
     assert float(found[0][0]) != 0
     torch.testing.assert_close(found[0][0], found[1][0], atol=1e-6, rtol=1e-6)
     for one, other in zip(found[0][1], found[1][1], strict=True):
@@ -282,14 +275,16 @@ def test_second_phase_from_another_run(world: Path, trained: Path, tmp_path: Pat
     assert lines[0]["val/cider"] == pytest.approx(table["cider"])
     assert all("reward" in line for line in lines if "loss" in line)
     blind = replace(again, vision=VisionConfig(blind=True), out=tmp_path / "blind")
-    with pytest.raises(ValueError, match="its weights do not fit"):
+    with pytest.raises(ValueError, match="saw 2 x 4 cells of 256 numbers, expected one that saw 1 x 1 cells of 1 "):
         train_captioning(blind, QUIET)
 
 
-def test_two_ranks_equal_one(world: Path, tmp_path: Path) -> None:
+def test_two_ranks_equal_one_in_both_phases(world: Path, tmp_path: Path) -> None:
+    """Two updates by cross-entropy, two self-critical ones in which both draw the same captions."""
     flags = ["-m", "vl_tasks", "captioning", "train", "--data", str(world), "--device", "cpu", "--recipe", "houses"]
     flags += ["--features", str(world.parent / "grids"), "--dropout", "0", "--input-dropout", "0", "--hidden", "16"]
-    flags += ["--heads", "2", "--layers", "1", "--steps", "3", "--eps", "1e-3", "--final-splits", "--eval-splits"]
+    flags += ["--heads", "2", "--layers", "1", "--steps", "4", "--eps", "1e-3", "--final-splits", "--eval-splits"]
+    flags += ["--self-critical-from", "2", "--self-critical-lr", "1e-3", "--log-every", "1"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = os.environ | {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
     two = [*launch, *flags, "--batch", "4", "--out", str(tmp_path / "two")]
@@ -298,5 +293,9 @@ def test_two_ranks_equal_one(world: Path, tmp_path: Path) -> None:
     assert main([*flags[2:], "--batch", "8", "--out", str(tmp_path / "one")]) == 0
     one, both = (read_checkpoint(tmp_path / name / LAST) for name in ("one", "two"))
     assert both.document["world"] == 2
+    logs = [[line for line in read_log(tmp_path / name / "log.jsonl") if "loss" in line] for name in ("one", "two")]
+    assert ["reward" in line for line in logs[0]] == [False, False, True, True]
+    assert [line["loss"] for line in logs[0]] == pytest.approx([line["loss"] for line in logs[1]], abs=1e-6)
+    assert abs(logs[0][3]["loss"]) > 0.01
     for name, value in one.model_state().items():
         torch.testing.assert_close(both.model_state()[name], value, atol=2e-6, rtol=1e-4, msg=name)

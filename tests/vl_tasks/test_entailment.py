@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,17 +18,19 @@ from PIL import Image
 from rich.console import Console
 from test_one_stream import tiny_bert
 
+from clip_core.accumulation import accumulate_gradients, wrap
 from clip_core.checkpoint import LAST, read_checkpoint
-from clip_core.log import read_log
+from clip_core.encoder import ClipEncoder
+from clip_core.log import Meter, read_log
 from clip_core.runtime import Runtime
 from clip_core.trainer import TrainerConfig
 from precompute.images import Images, make_images
 from vl_tasks.__main__ import main
 from vl_tasks.entailment_config import TrainEntailment, bert_base, entailment_preset
-from vl_tasks.entailment_data import confusion, encode_texts, pair_scores
+from vl_tasks.entailment_data import confusion, encode_texts, image_numbers, pair_scores, pair_set
 from vl_tasks.entailment_files import LABELS, Pair, read_pairs
-from vl_tasks.entailment_objective import collate
-from vl_tasks.entailment_run import LEAK, load_parts, train_entailment
+from vl_tasks.entailment_objective import EntailmentObjective, collate
+from vl_tasks.entailment_run import LEAK, build_model, load_parts, train_entailment
 from vl_tasks.entailment_use import load_judge
 from vl_tasks.one_stream import OneStreamConfig
 from vl_tasks.sources import VisionConfig, choose_data
@@ -162,6 +167,60 @@ def test_the_premise_is_read_only_when_asked_for(
     ):
         assert main([*ask, "--checkpoint", str(run), *more]) == 2
         assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_accumulation_of_four_times_eight_is_a_batch_of_thirty_two(world: Path, tmp_path: Path) -> None:
+    """A micro-batch is cut to its longest hypothesis; here they are sorted, so each has its own number of words."""
+    config = small(world, tmp_path)
+    data, _ = choose_data(world, None, config.vision, CPU, QUIET)
+    parts = load_parts(config, data, CPU, QUIET)
+    pairs = [
+        replace(pair, hypothesis="Left " * (i % 7) + pair.hypothesis) for i, pair in enumerate(parts.train.pairs[:32])
+    ]
+    split = pair_set("train", pairs, image_numbers({"train": pairs}), parts.tokenizer, False)
+    torch.manual_seed(0)
+    objective = EntailmentObjective(build_model(parts, config), parts.vision, split, {}, 32, 0)
+    numbers = split.lengths.argsort()
+    assert len({int(split.lengths[some].max()) for some in numbers.split(8)}) > 2
+    found = []
+    for pieces in (numbers.split(32), numbers.split(8)):
+        batches = iter([collate(parts.vision, split, some) for some in pieces])
+        losses = accumulate_gradients(wrap(objective, CPU), batches, len(pieces), CPU, Meter())
+        found.append((losses["loss"], {name: p.grad for name, p in objective.named_parameters() if p.grad is not None}))
+        objective.zero_grad()
+    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-6, rtol=1e-6)
+    assert len(found[0][1]) > 30
+    for name, gradient in found[0][1].items():
+        torch.testing.assert_close(gradient, found[1][1][name], atol=1e-6, rtol=1e-6, msg=name)
+
+
+def test_a_run_leaves_the_encoder_as_it_was_loaded_until_it_learns(world: Path, tmp_path: Path) -> None:
+    """CLIP-ViL's pre-training drew its ViT anew when it initialised the rest (specs 0.2)."""
+    name = make_folder(tmp_path / "vit", "vit")
+    model = OneStreamConfig(hidden=16, layers=1, heads=2, inner=16, max_positions=20)
+    vision, trainer = VisionConfig(encoder=name, train_encoder=True), TrainerConfig(steps=1, eval_every=0, save_every=0)
+    config = small(world, tmp_path / "run", vision=vision, model=model, trainer=trainer, batch=4)
+    train_entailment(replace(config, optim=OptimConfig(lr=1e-3, encoder_lr=0.0)), QUIET)
+    state, own = read_checkpoint(tmp_path / "run" / LAST).model_state("vision.encoders.0."), ClipEncoder.load(name)
+    assert state.keys() == own.state_dict().keys()
+    for key, value in own.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+def test_two_ranks_equal_one(world: Path, tmp_path: Path) -> None:
+    flags = ["-m", "vl_tasks", "entailment", "train", "--data", str(world), "--device", "cpu", "--recipe", "houses"]
+    flags += ["--no-blind-twin", "--features", str(world.parent / "grids"), "--dropout", "0", "--hidden", "16"]
+    flags += ["--inner", "16", "--heads", "2", "--layers", "1", "--steps", "3", "--eps", "1e-3"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+    two = [*launch, *flags, "--batch", "4", "--out", str(tmp_path / "two")]
+    done = subprocess.run(two, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert main([*flags[2:], "--batch", "8", "--out", str(tmp_path / "one")]) == 0
+    one, both = (read_checkpoint(tmp_path / name / LAST) for name in ("one", "two"))
+    assert both.document["world"] == 2
+    for name, value in one.model_state().items():
+        torch.testing.assert_close(both.model_state()[name], value, atol=2e-6, rtol=1e-4, msg=name)
 
 
 def test_resume_is_exact(world: Path, tmp_path: Path) -> None:

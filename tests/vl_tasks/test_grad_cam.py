@@ -16,6 +16,7 @@ from clip_core.encoder import ClipEncoder
 from clip_core.shipped import MODEL, TAG
 from vl_tasks.__main__ import main
 from vl_tasks.grad_cam import grad_cam
+from vl_tasks.overlay import LABEL_PX, TILE_PX, word_sheet
 
 BROWN, YELLOW, PURPLE = (80, 50, 30), (220, 200, 40), (110, 40, 150)
 
@@ -85,6 +86,16 @@ def test_the_command_draws_a_picture_for_each_text(tmp_path: Path, capsys: pytes
     assert [line.split(maxsplit=1)[1] for line in lines[:2]] == ["a purple sofa", "a yellow painting"]
     with Image.open(out) as picture:
         assert picture.width > 2 * picture.height  # three tiles in a row
+
+
+def test_long_texts_take_several_lines_above_their_picture() -> None:
+    text = "a purple sofa below the yellow painting at the left end of the wall"
+    short, long = (word_sheet([("", room()), (words, room()), ("", room())]) for words in ("a sofa", text))
+    assert long.height == short.height + 2 * LABEL_PX
+    dark = np.asarray(long.convert("L"))[: 3 * LABEL_PX] < 128
+    assert dark[:, TILE_PX : 2 * TILE_PX].any()
+    assert not dark[:, :TILE_PX].any()
+    assert not dark[:, 2 * TILE_PX :].any()
 
 
 def test_faults_end_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

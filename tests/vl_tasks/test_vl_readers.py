@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from vqa_world import annotation, write_split
 
+from vl_tasks.__main__ import main
 from vl_tasks.coco_files import read_captions, read_coco_captions, read_karpathy, write_captions
 from vl_tasks.data import ImageKeys, coco_names
 from vl_tasks.entailment_files import read_pairs
@@ -94,13 +95,15 @@ def test_results_file_with_missing_and_unknown_ids(tmp_path: Path) -> None:
     write_results(path, {42001: "dog", 42000: "cat"})
     assert answers_in_order(path, questions, read_results(path)) == ["cat", "dog"]
     write_results(path, {42000: "cat"})
-    with pytest.raises(ValueError, match="has no answer to 1 questions: 42001; expected one answer to each of 2"):
+    with pytest.raises(
+        ValueError, match="has no answer to 1 questions: 42001; expected one for each of 2: name the split"
+    ):
         answers_in_order(path, questions, read_results(path))
     write_results(path, {42000: "cat", 42001: "dog", 5: "x"})
     with pytest.raises(ValueError, match="answers unknown 1 questions: 5"):
         answers_in_order(path, questions, read_results(path))
     path.write_text('[{"question_id": 1, "answer": "a"}, {"question_id": 1, "answer": "b"}]')
-    with pytest.raises(ValueError, match="question 1 comes twice"):
+    with pytest.raises(ValueError, match="question_id 1 comes twice; expected it once"):
         read_results(path)
 
 
@@ -183,7 +186,7 @@ def test_caption_results(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     write_captions(path, {1: "a cat", 2: "a dog"})
     assert read_captions(path, {1: None, 2: None}) == {1: "a cat", 2: "a dog"}
-    with pytest.raises(ValueError, match="has no caption for 1 images: 3; expected 3 images"):
+    with pytest.raises(ValueError, match="has no caption for 1 images: 3; expected one for each of 3: name the split"):
         read_captions(path, dict.fromkeys([1, 2, 3]))
     with pytest.raises(ValueError, match="has captions of unknown 1 images: 2"):
         read_captions(path, {1: None})
@@ -252,3 +255,27 @@ def test_gqa(tmp_path: Path) -> None:
     write_predictions(path, {"01": "man", "02": "yes"})
     assert answers_in_order(path, questions, read_predictions(path)) == ["man", "yes"]
     assert json.loads(path.read_text())[0] == {"questionId": "01", "prediction": "man"}
+
+
+@pytest.mark.parametrize("verb", [["train"], ["eval", "--results", "x"], ["predict", "--checkpoint", "x"]])
+def test_gqa_needs_its_files(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gqa", *verb]) == 2
+    assert "the built-in houses have no questions of GQA; expected --data FOLDER" in flat(capsys.readouterr().err)
+
+
+def test_help_of_gqa_speaks_of_gqa(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb, expected in (
+        ("train", "runs/gqa"),
+        ("eval", "GQA's accuracy"),
+        ("predict", "gqa predict"),
+        ("ask", "GQA"),
+    ):
+        with pytest.raises(SystemExit, match="0"):
+            main(["gqa", verb, "--help"])
+        told = flat(capsys.readouterr().out)
+        assert expected in told
+        assert "official VQA accuracy" not in told
+
+
+def flat(text: str) -> str:
+    return " ".join(text.replace("\u2502", " ").split())

@@ -11,7 +11,7 @@ from PIL import Image
 
 from clip_core.images import ImageTransform
 from vl_tasks.__main__ import TASKS, main
-from vl_tasks.overlay import heat_overlay, png_bytes, seen_part
+from vl_tasks.overlay import heat_overlay, png_bytes, seen_part, word_sheet
 from vl_tasks.report import Bars, Example, write_report
 from vl_tasks.word_vectors import read_word_vectors
 
@@ -41,11 +41,25 @@ def test_overlay_lies_on_what_the_encoder_saw() -> None:
     assert seen_part(grey(90, 60), ImageTransform(32, 32)).size == (32, 32)
 
 
+def test_words_stand_above_their_pictures() -> None:
+    """Many words take several lines, a long one is broken; none reaches into the gap beside its picture."""
+    pictures = [(words, grey(448, 100)) for words in ("a", "of eleven words " * 4, "donaudampfschifffahrt" * 3)]
+    sheet = np.asarray(word_sheet(pictures * 3).convert("L"))
+    above = (sheet.shape[0] - 6) // 2 - 50
+    assert above >= 3 * 24
+    assert sheet.shape[1] == 6 * 230 - 6
+    for place in range(6):
+        left, label = place * 230, sheet[:above]
+        assert (label[:, left : left + 224] < 128).any()
+        assert (label[:, left + 224 : left + 230] == 255).all()
+        assert (sheet[above : above + 50, left : left + 224] == 128).all()
+
+
 def test_report_needs_no_other_file_and_escapes_what_people_wrote(tmp_path: Path) -> None:
     bars = Bars("By <type>", "types", {"yes/no": 0.5, "other": 0.25}, {"yes/no": 3}, {"other": 0.1})
     examples = [
-        Example(grey(800, 600), [("question", "Is <b>it</b>?"), ("answer", "")], "right", grey(800, 600)),
-        Example(None, [("question", "Why?")]),
+        Example(grey(800, 600), [("question", "Is <b>it</b>?"), ("answer", "")], "right", np.eye(2)),
+        Example(None, [("question", "Why?")], heat=np.eye(2)),
     ]
     page = write_report(tmp_path, "A & B", [("accuracy", "50 %")], [bars, Bars("none", "none", {})], examples)
     text = page.read_text()

@@ -17,6 +17,8 @@ from clip_core.encoder import ClipEncoder
 from clip_core.features import FeatureStore
 from clip_core.runtime import Runtime
 from precompute.images import Images, make_images
+from vl_tasks.captioner import Captioner, CaptionerConfig
+from vl_tasks.one_stream import OneStream, OneStreamConfig
 from vl_tasks.sources import VisionConfig, open_vision, reopen_vision
 from vl_tasks.task import OptimConfig, TaskObjective, build_optimizers
 from vl_tasks.vision import Vision
@@ -85,6 +87,20 @@ def test_sources_stand_side_by_side(folder: Path) -> None:
     assert seen(blind, [0, 1])[0].tolist() == [[[[0.0]]], [[[0.0]]]]
 
 
+def test_an_image_of_several_questions_is_read_and_seen_once(folder: Path) -> None:
+    config = VisionConfig(encoder=f"local-dir:{folder / 'vit'}", train_encoder=True)
+    vision = open_vision(config, NAMES, folder / "images", CPU)
+    loaded = vision.load(torch.tensor([2, 0, 2, 2, 0]))
+    assert [len(part) for part in loaded] == [2, 5]
+    features = vision(loaded)[0]
+    alone = [vision(vision.load(torch.tensor([image])))[0][0] for image in (2, 0, 2, 2, 0)]
+    torch.testing.assert_close(features, torch.stack(alone), atol=1e-5, rtol=1e-5)
+    weight = vision.encoders[0].clip.visual.conv1.weight
+    (together,) = torch.autograd.grad(features.square().sum(), weight)
+    (one_by_one,) = torch.autograd.grad(torch.stack(alone).square().sum(), weight)
+    torch.testing.assert_close(together, one_by_one, atol=1e-3, rtol=1e-4)
+
+
 def test_positional_embedding_of_a_vit_is_really_resized(folder: Path) -> None:
     """At 128 x 96 px the grid is 8 x 6 instead of 4 x 4. What CLIP-ViL's released code did is the named ablation."""
     config = VisionConfig(encoder=f"local-dir:{folder / 'vit'}", size="128x96")
@@ -92,7 +108,7 @@ def test_positional_embedding_of_a_vit_is_really_resized(folder: Path) -> None:
     zero = open_vision(
         VisionConfig(encoder=config.encoder, size="128x96", positions="zero"), NAMES, folder / "images", CPU
     )
-    grey = [torch.full((1, 3, 128, 96), 128, dtype=torch.uint8)]
+    grey = [torch.full((1, 3, 128, 96), 128, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64)]
     with torch.no_grad():
         placed, unplaced = vision(grey)[0], zero(grey)[0]
     assert placed.shape == (1, 8, 6, 48)
@@ -156,6 +172,12 @@ def test_building_a_model_leaves_clip_alone(folder: Path) -> None:
     before = {name: value.clone() for name, value in vision.state_dict().items()}
     for kind in ("mcan", "movie_mcan", "pythia"):
         build_model(VqaModelConfig(model=kind, hidden=8, heads=2, layers=1), 10, 3, vision.sizes)
+    OneStream(10, 3, vision.sizes, OneStreamConfig(hidden=8, heads=2, layers=1, inner=8, max_positions=4))
+    Captioner(10, vision.sizes, CaptionerConfig(hidden=8, heads=2, layers=1, inner=8))
+    own = ClipEncoder.load(str(config.encoder)).state_dict()
+    assert {name.removeprefix("encoders.0.") for name in before} == set(own)
+    for name, value in own.items():
+        assert torch.equal(value, before[f"encoders.0.{name}"]), name
     for name, value in vision.state_dict().items():
         assert torch.equal(value, before[name]), name
 
@@ -194,10 +216,17 @@ def test_store_that_does_not_fit(folder: Path) -> None:
         open_vision(VisionConfig(features=(store,)), [*NAMES, ("zebra",)], None, CPU)
     small = made_store(folder, "rn", "small_rn", layer="grid", size="64x64")
     record = open_vision(VisionConfig(features=(store,)), NAMES, None, CPU).record
-    with pytest.raises(ValueError, match=r"small_rn does not fit: shape is \(2, 2, 256\), expected \(3, 4, 256\)"):
+    with pytest.raises(
+        ValueError, match=r"small_rn does not fit: shape is \(2, 2, 256\), expected \(3, 4, 256\)"
+    ) as told:
         reopen_vision(record, VisionConfig(features=(small,)), NAMES, None, CPU)
+    assert "python -m precompute images --images FOLDER --layer grid --out STORE" in str(told.value)
     with pytest.raises(ValueError, match="--features names 2 stores; the model saw with 1"):
         reopen_vision(record, VisionConfig(features=(store, store)), NAMES, None, CPU)
+    learned, images = [{**record[0], "trained": True}], folder / "images"
+    own = VisionConfig(features=(store,), encoder=f"local-dir:{folder / 'rn'}")
+    with pytest.raises(ValueError, match=r"names 1 stores; the model saw with 0 .*an encoder that was trained with it"):
+        reopen_vision(learned, own, NAMES, images, CPU)
     other = f"local-dir:{folder / 'vit'}"
     with pytest.raises(ValueError, match=r"the weights of local-dir:.* here are .*, those of training were"):
         reopen_vision(record, VisionConfig(encoder=other), NAMES, folder / "images", CPU)
