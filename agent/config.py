@@ -21,6 +21,7 @@ NO_FEATURES = "none"
 DataSet = Literal["r2r", "r4r", "rxr"]
 BestBy = Literal["success", "spl", "ndtw", "sdtw"]
 Recipe = Literal["envdrop", "layout"]
+LrDecay = Literal["none", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class FollowerConfig:
     """Most actions of an episode."""
     lr: float = 1e-4
     """Learning rate of RMSprop."""
-    lr_decay: Literal["none", "cosine"] = "none"
+    lr_decay: LrDecay = "none"
     """cosine: the learning rate falls in half a cosine to a fiftieth at the last step."""
     clip: float = 40.0
     """Largest gradient norm of the encoder, and of the decoder; the critic is not clipped."""

@@ -17,11 +17,11 @@ from agent.follower import Follower, FollowerSizes
 from agent.loading import run_config
 from agent.objectives import FollowerObjective
 from agent.pictures import save_routes
-from agent.run_parts import Parts, describe, load_parts
+from agent.run_parts import Parts, describe, learning_rate, load_parts
 from agent.sources import Source, choose_source
 from agent.starting import start_from
 from clip_core.checkpoint import FREE_FIELDS, LAST
-from clip_core.optim import build_optimizer, warmup_cosine
+from clip_core.optim import build_optimizer
 from clip_core.reading import write_tokenizer
 from clip_core.runtime import Runtime, resume_command
 from clip_core.trainer import fit
@@ -29,8 +29,6 @@ from envs.tables import World
 from precompute.prepare import features_folder
 from precompute.screen import say
 
-LAST_RATE = 0.02
-"""Of the learning rate, at the last step of --lr-decay cosine."""
 FREE = FREE_FIELDS | {"start_path", *PATH_FIELDS}
 """What may differ when a run goes on: where things lie, not what they hold."""
 
@@ -79,8 +77,8 @@ def train_follower(
     )
     record |= {} if config.start_from is None else {"start_path": str(config.start_from)}
     record |= {} if generated is None else {"augment": generated.record}
-    schedules = {"rmsprop": warmup_cosine(config.trainer.steps, floor=LAST_RATE)} if made.lr_decay == "cosine" else {}
-    fit(objective, optimizers, schedules, config.trainer, runtime, config.out, record, config.resume, FREE)
+    schedule = learning_rate(made.lr_decay, config.trainer.steps)
+    fit(objective, optimizers, {"rmsprop": schedule}, config.trainer, runtime, config.out, record, config.resume, FREE)
     metrics = finish(config, objective, parts) if runtime.is_main else {}
     return {name: split.world for name, split in parts.judged.items()}, metrics
 

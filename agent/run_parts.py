@@ -10,14 +10,18 @@ from rich.console import Console
 from rich.markup import escape
 from torch import nn
 
-from agent.config import NO_FEATURES, FollowerConfig, RunConfig
+from agent.config import NO_FEATURES, FollowerConfig, LrDecay, RunConfig
 from agent.data import Split, load_eyes, load_splits, load_worlds
 from agent.sight import Eyes
 from agent.speaker_config import SpeakerConfig
+from clip_core.optim import Schedule, constant, warmup_cosine
 from clip_core.reading import make_tokenizer
 from clip_core.runtime import Runtime
 from clip_core.tokenizer import Tokenizer
 from envs.episodes import existing_splits
+
+LAST_RATE = 0.02
+"""Of the learning rate, at the last step of --lr-decay cosine."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +64,11 @@ def load_parts(config: RunConfig, model: FollowerConfig | SpeakerConfig, runtime
     train = splits.pop("train")
     # As a checkpoint gives it back, to be compared with what another run saw.
     return Parts(train, splits, tokenizer, eyes, feature, json.loads(json.dumps(origin)))
+
+
+def learning_rate(decay: LrDecay, steps: int) -> Schedule:
+    """How the learning rate goes in a run of so many steps."""
+    return warmup_cosine(steps, floor=LAST_RATE) if decay == "cosine" else constant()
 
 
 def describe(console: Console, config: RunConfig, parts: Parts, model: nn.Module, steps: int, runtime: Runtime) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from agent.config import DataSet, RunConfig, check_sizes
+from agent.config import DataSet, LrDecay, RunConfig, check_sizes
 from clip_core.decoder import Search
 from clip_core.runtime import Precision
 from clip_core.trainer import TrainerConfig
@@ -22,6 +22,8 @@ class SpeakerConfig:
     """Instructions per update."""
     lr: float = 1e-4
     """Learning rate of Adam."""
+    lr_decay: LrDecay = "none"
+    """cosine: the learning rate falls in half a cosine to a fiftieth at the last step."""
     clip: float = 40.0
     """Largest gradient norm of the encoder, and of the decoder."""
     hidden: int = 512
@@ -148,8 +150,8 @@ def houses() -> TrainSpeakerConfig:
     """The built-in houses: a small speaker that has learned something after some minutes on two CPU cores."""
     return TrainSpeakerConfig(
         out=Path("runs/houses_speaker"),
-        speaker=SpeakerConfig(hidden=256, word=128, lr=1e-3, dropout=0.3, min_word_count=1),
-        trainer=TrainerConfig(steps=3000, eval_every=500, save_every=500),
+        speaker=SpeakerConfig(hidden=256, word=128, lr=1e-3, lr_decay="cosine", dropout=0.3, min_word_count=1),
+        trainer=TrainerConfig(steps=4000, eval_every=500, save_every=500),
     )
 
 

@@ -17,7 +17,7 @@ from agent.loading import run_config
 from agent.pictures import save_spoken
 from agent.report import SPEAKER_COLUMNS, metrics_table
 from agent.routes import episode_routes
-from agent.run_parts import Parts, describe, load_parts
+from agent.run_parts import Parts, describe, learning_rate, load_parts
 from agent.sources import choose_source
 from agent.speaker import Speaker, SpeakerSizes
 from agent.speaker_config import TrainSpeakerConfig
@@ -57,7 +57,8 @@ def run_speaker(config: TrainSpeakerConfig, runtime: Runtime, console: Console) 
     record = run_config(
         "speaker", config.env, made, sizes, parts.tokenizer, parts.origin, parts.scans, objective.best_metric
     )
-    fit(objective, optimizers, {}, config.trainer, runtime, config.out, record, config.resume)
+    schedules = {"adam": learning_rate(made.lr_decay, config.trainer.steps)}
+    fit(objective, optimizers, schedules, config.trainer, runtime, config.out, record, config.resume)
     if runtime.is_main:
         finish(config, objective, parts, console)
         say_what_next(config, source.built_in, console)
