@@ -26,7 +26,8 @@ from clip_core.bpe_subset import MERGES_FILE
 
 RANDOM = "random"
 """In place of a tag: untrained weights, for tests and for training from nothing."""
-LOCAL_DIR = "local-dir:"
+LOCAL_DIR, CONFIG_FILE = "local-dir:", "open_clip_config.json"
+"""Before the name of a folder as open_clip saves a model; the file in it that tells the architecture."""
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _PREPROCESS = ("mean", "std", "interpolation", "resize_mode")
 _OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")  # entries of OpenAI's archives beside the weights
@@ -148,7 +149,7 @@ def _resolve_folder(model: str, pretrained: str | None, weights: Path | str | No
     from open_clip.factory import _find_checkpoint_in_dir
 
     folder = Path(model.removeprefix(LOCAL_DIR))
-    path = folder / "open_clip_config.json"
+    path = folder / CONFIG_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         config = content["model_cfg"]

@@ -38,7 +38,7 @@ class CaptionBatch(NamedTuple):
     fractions: Tensor | None = None
 
 
-class CaptioningObjective(TaskObjective):
+class CaptioningObjective(TaskObjective[CaptionSet]):
     """Cross-entropy of the words of people's captions, averaged over the words; from a step on self-critical training.
 
     An item is an image; in each epoch other captions of it are taken, if it has more than are taken at once.
@@ -65,10 +65,9 @@ class CaptioningObjective(TaskObjective):
     ) -> None:
         """batch: images of a micro-batch of this rank; each: captions of one; longest: words of a caption written;
         accumulate: batches of an update."""
-        super().__init__(model, vision, len(train), batch, seed, rank, world)
-        self.train_split, self.judged, self.tokenizer = train, dict(judged), tokenizer
-        self.symbols, self.max_length, self._each = Symbols.of(tokenizer), longest + 2, each
-        self.best_metric = f"{list(judged)[-1]}/cider" if judged else None
+        super().__init__(model, vision, train, judged, batch, seed, rank, world)
+        self.tokenizer, self.symbols = tokenizer, Symbols.of(tokenizer)
+        self.max_length, self._each = longest + 2, each
         self.self_critical: SelfCritical | None = None
         self._critical_from = 0
         if self_critical.self_critical_from is not None:
@@ -116,20 +115,16 @@ class CaptioningObjective(TaskObjective):
         self.model.train(was_training)
         return found
 
-    def evaluate(self) -> dict[str, float]:
-        """Of each judged split: scores of greedy captions, and `loss`, nats per word of people's captions."""
-        metrics: dict[str, float] = {}
-        for name, split in self.judged.items():
-            texts, total, words = list[str](), 0.0, 0
-            for numbers, tokens in self.encoded(split):
-                ids, lengths = split.take(numbers, self._each)
-                reading = self.model.write(ids.to(tokens.device), lengths, tokens)
-                total -= float(reading.log_prob(len(ids)).sum())
-                words += len(reading.target)
-                texts += self._written(tokens, GREEDY)
-            scores = split.score(_by_image(split, texts)).corpus
-            metrics |= {f"{name}/{key}": value for key, value in {**scores, "loss": total / words}.items()}
-        return metrics
+    def metrics(self, split: CaptionSet) -> dict[str, float]:
+        """Scores of greedy captions, and `loss`, nats per word of people's captions."""
+        texts, total, words = list[str](), 0.0, 0
+        for numbers, tokens in self.encoded(split):
+            ids, lengths = split.take(numbers, self._each)
+            reading = self.model.write(ids.to(tokens.device), lengths, tokens)
+            total -= float(reading.log_prob(len(ids)).sum())
+            words += len(reading.target)
+            texts += self._written(tokens, GREEDY)
+        return {**split.score(_by_image(split, texts)).corpus, "loss": total / words}
 
     def captions(self, split: CaptionSet, search: Search = GREEDY) -> dict[int, str]:
         """A caption for each image of a split, by image id."""

@@ -88,5 +88,5 @@ def draw_examples(
         if "retrieval" in captions:
             lines.append(("nearest", captions["retrieval"][record.image_id]))
         verdict: Verdict = "right" if cider >= GOOD else "wrong" if cider < POOR else "partly"
-        examples.append(Example(image, lines, verdict, heat))
+        examples.append(Example(image, lines, verdict, heat, objective.vision.fitted))
     return examples

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clip_core.tokenizer import Tokenizer
 from vl_tasks.entailment_files import LABELS, Pair
-from vl_tasks.vqa_data import Scores
+from vl_tasks.scores import Scores
 
 GROUP = "label"
 

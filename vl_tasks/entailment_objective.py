@@ -5,7 +5,7 @@ Legend: B pairs of a batch, L words, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +17,6 @@ from vl_tasks.entailment_files import LABELS
 from vl_tasks.one_stream import OneStream
 from vl_tasks.task import TaskObjective
 from vl_tasks.vision import Vision
-from vl_tasks.vqa_data import Scores
 
 EVALUATION_BATCH = 256
 
@@ -37,26 +36,11 @@ def collate(vision: Vision, split: PairSet, numbers: Tensor) -> PairBatch:
     return PairBatch(vision.load(split.image[numbers]), *(part[numbers] for part in parts))
 
 
-class EntailmentObjective(TaskObjective):
+class EntailmentObjective(TaskObjective[PairSet]):
     """Cross-entropy of the three classes."""
 
     model: OneStream
     headline = ("accuracy", *LABELS)
-
-    def __init__(
-        self,
-        model: OneStream,
-        vision: Vision,
-        train: PairSet,
-        judged: Mapping[str, PairSet],
-        batch: int,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        super().__init__(model, vision, len(train), batch, seed, rank, world)
-        self.train_split, self.judged = train, dict(judged)
-        self.best_metric = f"{list(judged)[-1]}/accuracy" if judged else None
 
     def collate(self, numbers: Tensor) -> PairBatch:
         return collate(self.vision, self.train_split, numbers)
@@ -75,16 +59,9 @@ class EntailmentObjective(TaskObjective):
         ids = batch.ids[:, : int(batch.lengths.max())].to(features[0].device, non_blocking=True)
         return self.model(features, ids, batch.lengths)
 
-    def evaluate(self) -> dict[str, float]:
-        """Accuracy on each judged split, overall and by label."""
-        metrics: dict[str, float] = {}
-        for name, split in self.judged.items():
-            metrics |= self.judge(split).metrics(name)
-        return metrics
-
-    def judge(self, split: PairSet) -> Scores:
-        """Scores of the model's judgements of a split."""
-        return pair_scores(split.pairs, labels_of(self.probabilities(split)))
+    def metrics(self, split: PairSet) -> dict[str, float]:
+        """Accuracy, overall and by label."""
+        return pair_scores(split.pairs, labels_of(self.probabilities(split))).metrics()
 
     def probabilities(self, split: PairSet) -> Tensor:
         """Of each class for each pair of a split, [P, C] on the CPU, in evaluation mode."""

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from vl_tasks.entailment_config import TrainEntailment
-from vl_tasks.entailment_data import GROUP, PairSet, confusion, pair_scores
+from vl_tasks.entailment_data import GROUP, PairSet, confusion
 from vl_tasks.entailment_files import LABELS
 from vl_tasks.entailment_objective import EntailmentObjective, collate, labels_of
 from vl_tasks.report import Bars, Example, Verdict, example_images, write_report
+from vl_tasks.scores import Scores
 from vl_tasks.sources import Data
-from vl_tasks.vqa_data import Scores
 
 EXAMPLES = 36
 
@@ -25,21 +25,21 @@ def report_entailment(
     data: Data,
     objective: EntailmentObjective,
     found: Mapping[str, Tensor],
+    scores: Mapping[str, Scores],
     blind: Mapping[str, Scores] | None,
 ) -> Path:
-    """Writes the page into the run folder. found: probabilities [P, C] of each judged split; blind: scores of the blind
-    twin, drawn beside."""
+    """Writes the page into the run folder. found: probabilities [P, C] of each judged split; scores: what they are
+    worth; blind: those of the blind twin, drawn beside."""
     facts, bars, examples = list[tuple[str, str]](), list[Bars](), list[Example]()
     for name, probabilities in found.items():
         split, labels = objective.judged[name], labels_of(probabilities)
-        scores = pair_scores(split.pairs, labels)
-        twin = None if blind is None else blind[name]
-        facts.append((f"accuracy on {name}", f"{100 * scores.overall:.1f} %"))
+        one, twin = scores[name], None if blind is None else blind[name]
+        facts.append((f"accuracy on {name}", f"{100 * one.overall:.1f} %"))
         if twin is not None:
             facts.append(("hypothesis-only", f"{100 * twin.overall:.1f} %"))
         beside = None if twin is None else twin.groups[GROUP]
         title = f"Accuracy on {name} by true label"
-        bars.append(Bars(title, f"accuracy_{name}", scores.groups[GROUP], scores.counts[GROUP], beside, "blind"))
+        bars.append(Bars(title, f"accuracy_{name}", one.groups[GROUP], one.counts[GROUP], beside, "blind"))
         bars.append(confusion_bars(name, split, labels))
         examples += draw_examples(objective, split, probabilities, data, config.trainer.seed)
     parameters = sum(p.numel() for p in objective.model.parameters())
@@ -83,5 +83,5 @@ def draw_examples(
         lines = [("hypothesis", pair.hypothesis), ("judged", shown), ("truth", pair.label)]
         verdict: Verdict = "right" if label == pair.label else "wrong"
         image, heat = images[place], maps[0][place].float().cpu().numpy()
-        examples.append(Example(image, lines, verdict, heat))
+        examples.append(Example(image, lines, verdict, heat, objective.vision.fitted))
     return examples

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,17 +15,16 @@ from clip_core.runtime import Runtime, start_runtime
 from clip_core.tokenizer import Tokenizer
 from precompute.screen import say
 from vl_tasks.entailment_config import TrainEntailment
-from vl_tasks.entailment_data import GROUP, PairSet, image_numbers, pair_scores, pair_set
+from vl_tasks.entailment_data import PairSet, image_numbers, pair_scores, pair_set
 from vl_tasks.entailment_files import LABELS, Label, Pair, read_pairs, write_predictions
 from vl_tasks.entailment_objective import EntailmentObjective, labels_of
 from vl_tasks.entailment_report import report_entailment
 from vl_tasks.one_stream import OneStream, OneStreamConfig, bert_settings
 from vl_tasks.records import shared_record
-from vl_tasks.report import write_table
 from vl_tasks.sources import Data, choose_data, open_vision
-from vl_tasks.task import blind_twin, run_line, train_task
+from vl_tasks.task import run_line, train_task
+from vl_tasks.twin import Ended, train_beside_twin
 from vl_tasks.vision import Vision
-from vl_tasks.vqa_data import Scores
 from vl_tasks.wordpieces import WordPieceTokenizer, read_wordpieces
 
 TASK = "entailment"
@@ -44,53 +42,17 @@ def train_entailment(config: TrainEntailment, console: Console) -> None:
             say(console, LEAK)
         data, vision = choose_data(config.data, config.images, config.vision, runtime, console)
         seeing = replace(config, vision=vision)
-        seen = _run(seeing, data, runtime, console)
+
+        def train(one: TrainEntailment) -> Ended | None:
+            return _run(one, data, runtime, console)
+
         if config.blind_twin and not vision.blind:
-            if runtime.is_main:
-                say(console, "\nThe same model blind (hypothesis-only), for comparison:")
-            blind = _run(blind_twin(seeing), data, runtime, console)
-            if seen is not None and blind is not None:
-                seen.finish(console, beside=blind)
+            train_beside_twin(seeing, train, "blind (hypothesis-only)", runtime, console)
+        else:
+            train(seeing)
 
 
-@dataclass(frozen=True, eq=False)
-class Finished:
-    """A run that has ended, on the main rank: probabilities [P, C] of its best weights on each judged split."""
-
-    config: TrainEntailment
-    data: Data
-    objective: EntailmentObjective
-    found: Mapping[str, Tensor]
-
-    @property
-    def scores(self) -> dict[str, Scores]:
-        """Of each judged split."""
-        judged = self.objective.judged
-        return {name: pair_scores(judged[name].pairs, labels_of(found)) for name, found in self.found.items()}
-
-    def finish(self, console: Console, beside: Finished | None = None) -> None:
-        """Table, report page; `beside`: the blind twin."""
-        rows = {"blind" if self.config.vision.blind else "model": self.scores}
-        if beside is not None:
-            rows["blind"] = beside.scores
-        write_table(
-            self.config.out, {name: {split: one.table() for split, one in some.items()} for name, some in rows.items()}
-        )
-        blind = None if beside is None else beside.scores
-        page = report_entailment(self.config, self.data, self.objective, self.found, blind)
-        for name, some in rows.items():
-            for split, one in some.items():
-                say(console, f"{name:6} {split}: {scores_line(one)}")
-        say(console, f"Look at {page}")
-
-
-def scores_line(scores: Scores) -> str:
-    """In percent: overall, by label."""
-    labels = "  ".join(f"{label} {100 * value:.2f} %" for label, value in scores.groups[GROUP].items())
-    return f"accuracy {100 * scores.overall:.2f} %  {labels}"
-
-
-def _run(config: TrainEntailment, data: Data, runtime: Runtime, console: Console) -> Finished | None:
+def _run(config: TrainEntailment, data: Data, runtime: Runtime, console: Console) -> Ended | None:
     """Trains one model on one rank; what came out, on the main one."""
     parts = load_parts(config, data, runtime, console)
     model = build_model(parts, config)
@@ -105,7 +67,7 @@ def _run(config: TrainEntailment, data: Data, runtime: Runtime, console: Console
 
 def finish(
     config: TrainEntailment, data: Data, parts: Parts, objective: EntailmentObjective, console: Console
-) -> Finished:
+) -> Ended:
     """Vocabulary, predictions of the best weights, table, report."""
     objective.load_state_dict(load_model(config.out)[0])
     if not isinstance(parts.tokenizer, WordPieceTokenizer):
@@ -114,8 +76,10 @@ def finish(
     for name, probabilities in found.items():
         path = config.out / f"predictions_{name}.jsonl"
         write_predictions(path, parts.judged[name].pairs, chances_of(probabilities))
-    ended = Finished(config, data, objective, found)
-    ended.finish(console)
+    judged = parts.judged
+    scores = {name: pair_scores(judged[name].pairs, labels_of(chances)) for name, chances in found.items()}
+    ended = Ended(config, scores, lambda blind: report_entailment(config, data, objective, found, scores, blind))
+    ended.show(console)
     return ended
 
 

@@ -20,14 +20,14 @@ from vl_tasks.entailment_config import AskEntailment, EvalEntailment, PredictEnt
 from vl_tasks.entailment_data import PairSet, confusion, encode_texts, image_numbers, pair_scores, pair_set
 from vl_tasks.entailment_files import LABELS, Pair, read_pairs, read_predictions, write_predictions
 from vl_tasks.entailment_objective import EntailmentObjective, labels_of
-from vl_tasks.entailment_run import TASK, chances_of, restored, scores_line
+from vl_tasks.entailment_run import TASK, chances_of, restored
 from vl_tasks.one_stream import OneStream, OneStreamConfig
 from vl_tasks.records import load_record, of_this_version, part_of
+from vl_tasks.scores import Scores
 from vl_tasks.sources import VisionConfig, choose_data, reopen_vision
 from vl_tasks.task import UseConfig
 from vl_tasks.trained import see_file, trained_data, write_overlay
 from vl_tasks.vision import Size
-from vl_tasks.vqa_data import Scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ def eval_entailment(config: EvalEntailment, console: Console) -> Scores:
             split, found = _judged(config, config.checkpoint, config.split, runtime, console)
             pairs, labels = split.pairs, labels_of(found)
     scores, table = pair_scores(pairs, labels), confusion(pairs, labels)
-    say(console, f"{config.split}: {scores_line(scores)}  of {len(pairs):,} pairs")
+    say(console, f"{config.split}: {scores.line()}  of {len(pairs):,} pairs")
     say(console, f"  {'true label':14}" + "".join(f"{label:>15}" for label in LABELS))
     for true, row in table.items():
         say(console, f"  {true:14}" + "".join(f"{count:15,}" for count in row.values()))

@@ -10,7 +10,8 @@ from typing import Any
 from vl_tasks import gqa_files, vqa_files
 from vl_tasks.answers import vocabulary_form
 from vl_tasks.data import check_ids
-from vl_tasks.vqa_data import Scores, as_questions, gqa_scores, vqa_scores
+from vl_tasks.scores import Scores
+from vl_tasks.vqa_data import as_questions, gqa_scores, vqa_scores
 from vl_tasks.vqa_files import Question
 
 

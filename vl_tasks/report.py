@@ -14,12 +14,12 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from clip_core.images import open_image
+from clip_core.images import ImageTransform, open_image
 from clip_core.log import CURVES_NAME
 from envs.files import replacing
 from precompute.image_folder import find_images
 from vl_tasks.data import ImageKeys
-from vl_tasks.overlay import heat_overlay
+from vl_tasks.overlay import heat_overlay, seen_part
 
 REPORT_NAME, TABLE_NAME = "report.html", "table.json"
 THUMBNAIL_PX = 320
@@ -31,12 +31,14 @@ LOOKED = "The second picture tells where the model looked, from blue (least) to 
 @dataclass(frozen=True)
 class Example:
     """One card of the sheet. `lines`: label and text, e.g. ("question", "Is there a sofa?"); `heat`: what the model
-    looked at, a map [h, w] over the image, which is shown again under it; `verdict` colours the card's edge."""
+    looked at, a map [h, w] over the image, which is shown again under it; `fitted`: how the image was fitted to the
+    encoder, None for the whole image; `verdict` colours the card's edge."""
 
     image: Image.Image | None
     lines: Sequence[tuple[str, str]]
     verdict: Verdict = ""
     heat: np.ndarray | None = None
+    fitted: ImageTransform | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def _chart(title: str, png: bytes) -> str:
 def _card(example: Example) -> str:
     shown = [] if example.image is None else [example.image]
     if example.image is not None and example.heat is not None and example.heat.size > 1:
-        shown.append(heat_overlay(example.image, example.heat))
+        whole, fitted = example.image, example.fitted
+        shown.append(heat_overlay(whole if fitted is None else seen_part(whole, fitted), example.heat))
     images = "".join(f'<img alt="" src="{_thumbnail(image)}">' for image in shown)
     lines = "".join(
         f"<dt>{html.escape(label)}</dt><dd>{html.escape(text) or '–'}</dd>" for label, text in example.lines

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from clip_core.clip_weights import RANDOM, SUFFIXES
+from clip_core.clip_weights import CONFIG_FILE, LOCAL_DIR, RANDOM, SUFFIXES
 from clip_core.encoder import ClipEncoder
 from clip_core.features import FeatureStore
 from clip_core.images import Interpolation, ResizeMode
@@ -133,13 +133,24 @@ def encoder_of(
 ) -> tuple[ImageEncoder, Preprocessing]:
     """The encoder that gave the features of a record, and how it saw images.
 
-    Raises ValueError if the record does not tell, or if the weights on this machine are others.
+    Raises ValueError if the record does not tell, if a `local-dir:` is not here (only its last name is recorded), or if
+    the weights on this machine are others.
     """
     model = config.encoder or record.get("model")
     if model is None:
         raise ValueError(
             "the features of this model do not record which encoder made them: name their store with --features"
         )
+    if config.encoder is None and model.startswith(LOCAL_DIR):
+        folder = Path(model.removeprefix(LOCAL_DIR))
+        if not (folder / CONFIG_FILE).exists():
+            store = (
+                "" if record.get("trained") else ", or (not for ask) the store of its features with --features STORE"
+            )
+            raise ValueError(
+                f"the model saw with {model}, which is not found: there is no {folder / CONFIG_FILE} here; name its "
+                f"folder with --encoder {LOCAL_DIR}FOLDER{store}"
+            )
     precision: Precision = "bf16" if str(record.get("preprocessing")).endswith(", bf16") else "fp32"
     chosen = replace(
         config, train_encoder=False, positions=record.get("positions", "bicubic"), encoder=model, features=()

@@ -5,19 +5,18 @@ from __future__ import annotations
 import argparse
 import shlex
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import torch
 import tyro
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from clip_core.checkpoint import LAST
 from clip_core.optim import (
     Schedule,
     build_optimizer,
@@ -38,8 +37,8 @@ from vl_tasks.sources import VisionConfig
 from vl_tasks.vision import Size, Vision
 
 T = TypeVar("T")
-BLIND_FOLDER = "blind"
-"""Of a run folder: the run of its blind twin."""
+S = TypeVar("S", bound=Sized)
+"""A split of a task."""
 
 
 @dataclass(frozen=True)
@@ -134,13 +133,6 @@ class TaskConfig:
 C = TypeVar("C", bound=TaskConfig)
 
 
-def blind_twin(config: C) -> C:
-    """The same run for a model that sees nothing, in a folder of its own, going on where it has begun."""
-    folder = config.out / BLIND_FOLDER
-    resume = config.resume and (folder / LAST).exists()
-    return replace(config, vision=VisionConfig(blind=True), out=folder, resume=resume)
-
-
 def choose_recipe(arguments: Sequence[str], recipes: Mapping[str, Callable[[], C]], published: str) -> C:
     """The recipe that --recipe names; without it, and without --data, that of the built-in houses, else a published
     one. A name that is none is left to the command line, which tells of it."""
@@ -191,21 +183,46 @@ class AskConfig:
         return self.overlay or run / "attention.png"
 
 
-class TaskObjective(Objective):
-    """An objective over numbered items: a task gives `model`, `collate`, `forward`, `evaluate`."""
+class TaskObjective(Objective, Generic[S]):
+    """An objective over the items of a split: a task gives `headline`, `collate`, `forward`, `metrics`.
+
+    Attributes: model, vision, train_split, judged. The first metric of the headline on the last judged split tells the
+    best checkpoint.
+    """
+
+    headline: Sequence[str]
 
     def __init__(
-        self, model: nn.Module, vision: Vision, count: int, batch: int, seed: int, rank: int = 0, world: int = 1
+        self,
+        model: nn.Module,
+        vision: Vision,
+        train: S,
+        judged: Mapping[str, S],
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
-        """count: items to learn from; batch: of them in a micro-batch of this rank."""
+        """batch: items of a micro-batch of this rank."""
         super().__init__()
         self.model, self.vision = model, vision
-        self._order = count, batch, seed
+        self.train_split, self.judged = train, dict(judged)
+        self.best_metric = f"{list(judged)[-1]}/{self.headline[0]}" if judged else None
+        self._order = len(train), batch, seed
         self._place = rank, world
 
     @abstractmethod
     def collate(self, numbers: Tensor) -> Any:
         """The batch of items [B] (int64, CPU), read on the host: a pure function of the numbers."""
+
+    @abstractmethod
+    def metrics(self, split: S) -> dict[str, float]:
+        """What the model scores on a split whose truth is known, by name."""
+
+    def evaluate(self) -> dict[str, float]:
+        """The metrics of each judged split, as `split/name`."""
+        found = {name: self.metrics(split) for name, split in self.judged.items()}
+        return {f"{name}/{metric}": value for name, metrics in found.items() for metric, value in metrics.items()}
 
     def batches(self, start: int) -> Iterator[Any]:
         """Shuffled epochs one after the other; where images are files, the next batch is read ahead."""

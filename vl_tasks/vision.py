@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from clip_core.encoder import ClipEncoder
 from clip_core.features import FeatureStore
-from clip_core.images import open_image
+from clip_core.images import ImageTransform, open_image
 from precompute.encoders import ImageEncoder, ImageLayer, encoded
-from precompute.preprocessing import Preprocessing, preprocessing_words
+from precompute.preprocessing import Preprocessing, preprocessing_words, read_preprocessing
 
 RESIDENT_SHARE = 0.4
 """A store goes to a GPU as a whole if it needs no more than this share of the memory that is free there."""
@@ -176,6 +176,15 @@ class Vision(nn.Module):
     def record(self) -> list[dict[str, Any]]:
         """What a checkpoint keeps of each source."""
         return [source.record for source in self.sources]
+
+    @property
+    def fitted(self) -> ImageTransform | None:
+        """How images were fitted to the encoder of the first source, None where nobody recorded it; its constants of
+        colour are not recorded."""
+        try:
+            return read_preprocessing(self.record[0].get("preprocessing"), ImageTransform()).transform
+        except ValueError:
+            return None
 
     def load(self, images: Tensor | np.ndarray) -> list[Tensor]:
         """What is read on the host for images [B] of the run, a tensor a source, then their rows [B] in it: files are

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from torch import Tensor
 from clip_core.tokenizer import Tokenizer
 from vl_tasks import gqa_files
 from vl_tasks.answers import soft_targets
+from vl_tasks.scores import Scores
 from vl_tasks.vqa_accuracy import ANSWERS, vqa_accuracy
 from vl_tasks.vqa_files import Question
 
@@ -85,27 +85,6 @@ def question_set(
 def dense_targets(ids_BK: Tensor, scores_BK: Tensor, answers: int) -> Tensor:
     """Scores [B, V] of every answer."""
     return scores_BK.new_zeros(len(ids_BK), answers).scatter_add_(1, ids_BK, scores_BK)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Fractions: over all questions; by group ("answer type", "question type"), then name; of each question, in order.
-    counts: questions behind each of the second."""
-
-    overall: float
-    groups: dict[str, dict[str, float]]
-    counts: dict[str, dict[str, int]]
-    each: list[float]
-
-    def table(self) -> dict[str, Any]:
-        """For a run's table: the overall one, the groups."""
-        return {"overall": self.overall, **self.groups}
-
-    def metrics(self, split: str) -> dict[str, float]:
-        """For the trainer: the overall one and those of the first group."""
-        first = next(iter(self.groups.values()), {})
-        named = {f"{split}/{name.replace('/', '_').replace(' ', '_')}": value for name, value in first.items()}
-        return {f"{split}/accuracy": self.overall, **named}
 
 
 Scorer = Callable[[Sequence[Question], Sequence[str]], Scores]

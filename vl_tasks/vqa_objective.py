@@ -17,7 +17,7 @@ from vl_tasks.movie_mcan import MovieMcan
 from vl_tasks.pythia import Pythia
 from vl_tasks.task import TaskObjective
 from vl_tasks.vision import Size, Vision
-from vl_tasks.vqa_data import QuestionSet, Scorer, Scores, dense_targets
+from vl_tasks.vqa_data import QuestionSet, Scorer, dense_targets
 from vl_tasks.vqa_parts import Answered, VqaModelConfig
 
 EVALUATION_BATCH = 256
@@ -47,7 +47,7 @@ def collate(vision: Vision, split: QuestionSet, numbers: Tensor) -> VqaBatch:
     return VqaBatch(vision.load(split.image[numbers]), *(part[numbers] for part in parts))
 
 
-class VqaObjective(TaskObjective):
+class VqaObjective(TaskObjective[QuestionSet]):
     """Binary cross-entropy of every answer's score, summed over the answers and averaged over the questions (the mean
     over both would be thousands of times smaller)."""
 
@@ -66,9 +66,8 @@ class VqaObjective(TaskObjective):
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        super().__init__(model, vision, len(train), batch, seed, rank, world)
-        self.train_split, self.judged, self.vocabulary, self.score = train, dict(judged), list(vocabulary), score
-        self.best_metric = f"{list(judged)[-1]}/accuracy" if judged else None
+        super().__init__(model, vision, train, judged, batch, seed, rank, world)
+        self.vocabulary, self.score = list(vocabulary), score
 
     def collate(self, numbers: Tensor) -> VqaBatch:
         return collate(self.vision, self.train_split, numbers)
@@ -95,16 +94,9 @@ class VqaObjective(TaskObjective):
         ids = batch.ids[:, : int(batch.lengths.max())].to(features[0].device, non_blocking=True)
         return self.model(features, ids, batch.lengths)
 
-    def evaluate(self) -> dict[str, float]:
-        """Accuracy on each judged split, overall and by answer type."""
-        metrics: dict[str, float] = {}
-        for name, split in self.judged.items():
-            metrics |= self.judge(split).metrics(name)
-        return metrics
-
-    def judge(self, split: QuestionSet) -> Scores:
-        """Scores of the model's answers to a split whose answers are known."""
-        return self.score(split.questions, self.answers(split))
+    def metrics(self, split: QuestionSet) -> dict[str, float]:
+        """Accuracy, overall and by answer type."""
+        return self.score(split.questions, self.answers(split)).metrics()
 
     def answers(self, split: QuestionSet) -> list[str]:
         """The model's answer to each question of a split."""

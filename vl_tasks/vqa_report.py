@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from vl_tasks.report import Bars, Example, Verdict, example_images, write_report
+from vl_tasks.scores import Scores
 from vl_tasks.sources import Data
 from vl_tasks.vqa_config import TrainVqa
-from vl_tasks.vqa_data import QuestionSet, Scores
+from vl_tasks.vqa_data import QuestionSet
 from vl_tasks.vqa_objective import VqaObjective
 
 EXAMPLES = 36
@@ -19,7 +20,6 @@ QUESTION_TYPES = 30
 
 
 def report_vqa(
-    out: Path,
     config: TrainVqa,
     data: Data,
     objective: VqaObjective,
@@ -47,7 +47,7 @@ def report_vqa(
         ("questions learned from", f"{len(objective.train_split):,}"),
         ("updates", f"{config.trainer.steps:,}"),
     ]
-    return write_report(out, "Visual question answering", facts, bars, examples)
+    return write_report(config.out, "Visual question answering", facts, bars, examples)
 
 
 def draw_examples(objective: VqaObjective, split: QuestionSet, scores: Scores, data: Data, seed: int) -> list[Example]:
@@ -63,6 +63,6 @@ def draw_examples(objective: VqaObjective, split: QuestionSet, scores: Scores, d
             people = ", ".join(dict.fromkeys(sorted(question.answers, key=lambda a: -question.answers.count(a))))
             lines = [("question", question.text), ("answer", objective.vocabulary[best]), ("people", people)]
             verdict: Verdict = "right" if score >= 0.9 else "partly" if score > 0 else "wrong"
-            examples.append(Example(image, lines, verdict, heat))
+            examples.append(Example(image, lines, verdict, heat, objective.vision.fitted))
             place += 1
     return examples

@@ -20,13 +20,13 @@ from precompute.screen import say
 from vl_tasks.answers import answer_vocabulary, scaled_min_count
 from vl_tasks.question_sets import VQA, DataSet
 from vl_tasks.records import shared_record
-from vl_tasks.report import write_table
 from vl_tasks.sources import Data, choose_data, open_vision
-from vl_tasks.task import blind_twin, run_line, train_task
+from vl_tasks.task import run_line, train_task
+from vl_tasks.twin import Ended, train_beside_twin
 from vl_tasks.vision import Vision
 from vl_tasks.vqa_accuracy import ANSWERS
 from vl_tasks.vqa_config import TrainVqa
-from vl_tasks.vqa_data import QuestionSet, Scores, image_numbers, question_set
+from vl_tasks.vqa_data import QuestionSet, image_numbers, question_set
 from vl_tasks.vqa_files import Question
 from vl_tasks.vqa_objective import VqaObjective, build_model
 from vl_tasks.vqa_parts import QuestionTokens
@@ -43,45 +43,17 @@ def train_vqa(config: TrainVqa, console: Console, data_set: DataSet = VQA) -> No
     with start_runtime(config.device, trainer.precision, trainer.seed) as runtime:
         data, vision = choose_data(config.data, config.images, config.vision, runtime, console)
         seeing = replace(config, vision=vision)
-        seen = _run(seeing, data, data_set, runtime, console)
+
+        def train(one: TrainVqa) -> Ended | None:
+            return _run(one, data, data_set, runtime, console)
+
         if config.blind_twin and not vision.blind:
-            if runtime.is_main:
-                say(console, "\nThe same model blind, for comparison:")
-            blind = _run(blind_twin(seeing), data, data_set, runtime, console)
-            if seen is not None and blind is not None:
-                seen.finish(console, beside=blind)
+            train_beside_twin(seeing, train, "blind", runtime, console)
+        else:
+            train(seeing)
 
 
-@dataclass(frozen=True, eq=False)
-class Finished:
-    """A run that has ended, on the main rank: what its best weights score on each judged split."""
-
-    config: TrainVqa
-    data: Data
-    objective: VqaObjective
-    scores: Mapping[str, Scores]
-
-    def finish(self, console: Console, beside: Finished | None = None) -> None:
-        """Table, report page; `beside`: the blind twin."""
-        rows = {"blind" if self.config.vision.blind else "model": self.scores}
-        if beside is not None:
-            rows["blind"] = beside.scores
-        table = {name: {split: one.table() for split, one in scores.items()} for name, scores in rows.items()}
-        write_table(self.config.out, table)
-        blind = None if beside is None else beside.scores
-        page = report_vqa(self.config.out, self.config, self.data, self.objective, self.scores, blind)
-        for name, scores in rows.items():
-            for split, one in scores.items():
-                say(console, f"{name:6} {split}: accuracy {100 * one.overall:.2f} %  " + _short(one))
-        say(console, f"Look at {page}")
-
-
-def _short(scores: Scores) -> str:
-    first = next(iter(scores.groups.values()))
-    return "  ".join(f"{name} {100 * value:.2f} %" for name, value in first.items())
-
-
-def _run(config: TrainVqa, data: Data, data_set: DataSet, runtime: Runtime, console: Console) -> Finished | None:
+def _run(config: TrainVqa, data: Data, data_set: DataSet, runtime: Runtime, console: Console) -> Ended | None:
     """Trains one model on one rank; what came out, on the main one."""
     parts = load_parts(config, data, data_set, runtime, console)
     model = build_model(
@@ -115,7 +87,7 @@ def _run(config: TrainVqa, data: Data, data_set: DataSet, runtime: Runtime, cons
 
 def finish(
     config: TrainVqa, data: Data, data_set: DataSet, parts: Parts, objective: VqaObjective, console: Console
-) -> Finished:
+) -> Ended:
     """Vocabularies, and of the best weights results of each judged split."""
     state, _ = load_model(config.out)
     objective.load_state_dict(state)
@@ -128,8 +100,8 @@ def finish(
         found = {q.question_id: answer for q, answer in zip(split.questions, answers, strict=True)}
         data_set.write(config.out / f"results_{name}.json", found)
         scores[name] = objective.score(split.questions, answers)
-    ended = Finished(config, data, objective, scores)
-    ended.finish(console)
+    ended = Ended(config, scores, lambda blind: report_vqa(config, data, objective, scores, blind))
+    ended.show(console)
     return ended
 
 

@@ -19,13 +19,14 @@ from envs.files import replacing
 from precompute.screen import say
 from vl_tasks.question_sets import VQA, DataSet, answers_in_order
 from vl_tasks.records import load_record, of_this_version, part_of
+from vl_tasks.scores import Scores
 from vl_tasks.sources import VisionConfig, choose_data, reopen_vision
 from vl_tasks.task import UseConfig
 from vl_tasks.trained import see_file, trained_data, write_overlay
 from vl_tasks.vision import Size, Vision
 from vl_tasks.vqa_accuracy import ANSWERS
 from vl_tasks.vqa_config import AskVqa, EvalVqa, PredictVqa
-from vl_tasks.vqa_data import QuestionSet, Scores, image_numbers, question_set
+from vl_tasks.vqa_data import QuestionSet, image_numbers, question_set
 from vl_tasks.vqa_files import Question
 from vl_tasks.vqa_objective import VqaObjective, build_model
 from vl_tasks.vqa_parts import VqaModelConfig

@@ -25,8 +25,9 @@ from vl_tasks.analyse_config import ZeroShot
 from vl_tasks.answers import vocabulary_form
 from vl_tasks.grad_cam import chosen_encoder
 from vl_tasks.prompts import PROMPTS
+from vl_tasks.scores import Scores
 from vl_tasks.sources import VisionConfig, choose_data, image_files
-from vl_tasks.vqa_data import Scores, image_numbers, vqa_scores
+from vl_tasks.vqa_data import image_numbers, vqa_scores
 from vl_tasks.vqa_files import Question, read_questions
 
 IMAGES, TEXTS = 64, 512

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -105,20 +102,3 @@ def write_store(path: Path, data: Path, graphs: Path, model: str, leave_out: str
             writer.append(key, generator.standard_normal((36, 4)).astype(np.float32))
         writer.finish()
     return path
-
-
-def train_on_two_processes(flags: Sequence[str]) -> None:
-    """agent.train by torchrun, as two ranks."""
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "agent.train",
-    ]
-    environment = os.environ | {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launch, *flags], capture_output=True, text=True, timeout=120, env=environment, check=False)
-    assert done.returncode == 0, done.stderr

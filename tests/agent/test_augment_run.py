@@ -89,17 +89,6 @@ def test_both_kinds_in_one_update(places: list[str], speaker_run: Path, tmp_path
     assert all({"reached", "generated_reached"} <= set(line) for line in lines if "loss" in line)
 
 
-def test_two_processes_learn_as_one_with_the_double_batch(places: list[str], routes_file: Path, tmp_path: Path):
-    """Without dropout, teacher forced: nothing is random but the order of the episodes."""
-    flags = ["--objective", "imitation", "--dropout", "0", "--feature-dropout", "0", *QUIET]
-    flags += ["--augment-routes", str(routes_file)]
-    assert run(places, tmp_path / "one", 4, *flags, "--batch", "6") == 0
-    command = [*places, "--out", str(tmp_path / "two"), "--steps", "4", *agent_toy.TINY, *flags, "--batch", "3"]
-    agent_toy.train_on_two_processes(command)
-    one, two = (read_checkpoint(tmp_path / name / LAST).model_state() for name in ("one", "two"))
-    agent_toy.assert_close(two, one, 1e-6)
-
-
 def test_written_routes_lie_in_train_and_are_new(small_data: Path, routes_file: Path):
     items = json.loads(routes_file.read_text())
     known = load_episodes(small_data, "train")

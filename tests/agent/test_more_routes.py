@@ -155,7 +155,8 @@ def test_rxr_in_one_language(
     assert "24 instructions in 2 buildings" in " ".join(capsys.readouterr().out.split())
     found, first = (load_trained(folder, agent_toy.CPU).tokenizer.vocabulary for folder in (out, rxr_run))
     assert found == first
-    assert run(rxr_places, "rxr", tmp_path / "words", "--languages", "en-US", "--tokenizer", "words") == 0
+    words = ["--tokenizer", "words", "--eval-splits", "none"]
+    assert run(rxr_places, "rxr", tmp_path / "words", "--languages", "en-US", *words) == 0
     assert isinstance(load_trained(tmp_path / "words", agent_toy.CPU).tokenizer, WordTokenizer)
 
 

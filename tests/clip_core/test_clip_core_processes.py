@@ -20,6 +20,14 @@ from clip_core.runtime import start_runtime
 TOY = [sys.executable, clip_core_toy.__file__]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    train(out)
+    return out
+
+
 def assert_same_end(one: Path, other: Path) -> None:
     """Weights, optimizer states, random states, position, best value: bit for bit."""
     first, second = read_checkpoint(one / LAST), read_checkpoint(other / LAST)
@@ -46,8 +54,7 @@ def wait_for_step(out: Path, step: int, process: subprocess.Popen) -> None:
     raise AssertionError(f"step {step} was not reached, exit code {process.poll()}")
 
 
-def test_kill_during_training_then_resume_ends_as_uninterrupted(tmp_path):
-    train(tmp_path / "whole")
+def test_kill_during_training_then_resume_ends_as_uninterrupted(whole, tmp_path):
     process = subprocess.Popen([*TOY, str(tmp_path / "killed"), "--delay-s", "0.02"], stderr=subprocess.DEVNULL)
     wait_for_step(tmp_path / "killed", 12, process)
     process.kill()
@@ -55,8 +62,8 @@ def test_kill_during_training_then_resume_ends_as_uninterrupted(tmp_path):
     at = read_checkpoint(tmp_path / "killed" / LAST).document["step"]
     assert 10 <= at < 24
     train(tmp_path / "killed", resume=True)
-    assert_same_end(tmp_path / "whole", tmp_path / "killed")
-    assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
+    assert_same_end(whole, tmp_path / "killed")
+    assert curve(tmp_path / "killed") == curve(whole)
 
 
 def test_kill_during_checkpoint_write_then_resume_ends_as_uninterrupted(tmp_path):
@@ -74,8 +81,7 @@ def test_kill_during_checkpoint_write_then_resume_ends_as_uninterrupted(tmp_path
     assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
 
 
-def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path):
-    train(tmp_path / "whole")
+def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(whole, tmp_path):
     command = [*TOY, str(tmp_path / "stopped"), "--delay-s", "0.02"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     wait_for_step(tmp_path / "stopped", 6, process)
@@ -85,7 +91,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path):
     assert f"clip_core_toy.py {tmp_path / 'stopped'} --delay-s 0.02 --resume" in told
     assert "Traceback" not in told
     train(tmp_path / "stopped", resume=True)
-    assert_same_end(tmp_path / "whole", tmp_path / "stopped")
+    assert_same_end(whole, tmp_path / "stopped")
 
 
 def test_two_ranks_under_torchrun(tmp_path):

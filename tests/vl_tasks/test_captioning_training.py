@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,17 +12,14 @@ import numpy as np
 import pytest
 import torch
 from caption_world import captions_of, write_caption_world
-from clip_toy import make_folder
 from PIL import Image
-from rich.console import Console
+from seen_world import CPU, QUIET, with_grids
 from vqa_world import COLOURS
 
 from clip_core.accumulation import accumulate_gradients, wrap
 from clip_core.checkpoint import LAST, read_checkpoint
 from clip_core.log import Meter, read_log
-from clip_core.runtime import Runtime
 from clip_core.trainer import TrainerConfig
-from precompute.images import Images, make_images
 from vl_tasks import coco_scorers
 from vl_tasks.__main__ import main
 from vl_tasks.captioner import Captioner, CaptionerConfig
@@ -37,8 +31,6 @@ from vl_tasks.self_critical import SelfCriticalConfig
 from vl_tasks.sources import VisionConfig, choose_data
 from vl_tasks.task import OptimConfig, TextConfig
 
-CPU = Runtime(torch.device("cpu"))
-QUIET = Console(quiet=True)
 MODEL = CaptionerConfig(
     hidden=32, layers=1, heads=2, inner=64, dropout=0.0, input_dropout=0.0, grid_positions="learned"
 )
@@ -46,14 +38,8 @@ MODEL = CaptionerConfig(
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The colours' captions; beside them a tiny CLIP `rn` of random weights and the store `grids` of what it sees."""
-    folder = write_caption_world(tmp_path_factory.mktemp("captions") / "world")
-    model = make_folder(folder.parent / "rn", "rn")
-    config = Images(
-        images=folder / "images", out=folder.parent / "grids", model=model, layer="grid", size="64x128", dtype="float32"
-    )
-    make_images(config, CPU, QUIET)
-    return folder
+    """The colours' captions, the encoder `rn` and the store `grids`."""
+    return with_grids(write_caption_world(tmp_path_factory.mktemp("captions") / "world"))
 
 
 def small(world: Path, out: Path, **changes) -> TrainCaptioning:
@@ -161,6 +147,7 @@ def test_faults_end_with_a_message(
     for command, message in (
         (["captioning", "eval", "--results", str(tmp_path / "results.json"), *here], "has no caption for 5 images"),
         (["captioning", "eval", "--checkpoint", str(trained), "--split", "test2014", *here, *store], "no captions of"),
+        (["captioning", "eval", "--checkpoint", str(trained), *here], "saw with local-dir:rn, which is not found"),
         (["captioning", "train", "--out", str(tmp_path / "x"), *here], "nothing to see with"),
         (["captioning", "train", "--out", str(tmp_path / "x"), "--eval-splits", "train", *here, *store,
           "--final-splits", "restval", "--train-splits", "restval", "train", "train"], "have images in common"),
@@ -277,25 +264,3 @@ def test_second_phase_from_another_run(world: Path, trained: Path, tmp_path: Pat
     blind = replace(again, vision=VisionConfig(blind=True), out=tmp_path / "blind")
     with pytest.raises(ValueError, match="saw 2 x 4 cells of 256 numbers, expected one that saw 1 x 1 cells of 1 "):
         train_captioning(blind, QUIET)
-
-
-def test_two_ranks_equal_one_in_both_phases(world: Path, tmp_path: Path) -> None:
-    """Two updates by cross-entropy, two self-critical ones in which both draw the same captions."""
-    flags = ["-m", "vl_tasks", "captioning", "train", "--data", str(world), "--device", "cpu", "--recipe", "houses"]
-    flags += ["--features", str(world.parent / "grids"), "--dropout", "0", "--input-dropout", "0", "--hidden", "16"]
-    flags += ["--heads", "2", "--layers", "1", "--steps", "4", "--eps", "1e-3", "--final-splits", "--eval-splits"]
-    flags += ["--self-critical-from", "2", "--self-critical-lr", "1e-3", "--log-every", "1"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
-    two = [*launch, *flags, "--batch", "4", "--out", str(tmp_path / "two")]
-    done = subprocess.run(two, capture_output=True, text=True, timeout=300, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert main([*flags[2:], "--batch", "8", "--out", str(tmp_path / "one")]) == 0
-    one, both = (read_checkpoint(tmp_path / name / LAST) for name in ("one", "two"))
-    assert both.document["world"] == 2
-    logs = [[line for line in read_log(tmp_path / name / "log.jsonl") if "loss" in line] for name in ("one", "two")]
-    assert ["reward" in line for line in logs[0]] == [False, False, True, True]
-    assert [line["loss"] for line in logs[0]] == pytest.approx([line["loss"] for line in logs[1]], abs=1e-6)
-    assert abs(logs[0][3]["loss"]) > 0.01
-    for name, value in one.model_state().items():
-        torch.testing.assert_close(both.model_state()[name], value, atol=2e-6, rtol=1e-4, msg=name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from pathlib import Path
 
@@ -72,6 +74,22 @@ def test_report_needs_no_other_file_and_escapes_what_people_wrote(tmp_path: Path
         assert picture.width > 400
     assert not (tmp_path / "none.png").exists()
     assert len(text) < 200_000  # photographs become thumbnails
+
+
+def test_map_of_a_report_lies_on_what_the_encoder_saw(tmp_path: Path) -> None:
+    """Of a wide image, its middle green, a centre crop shows the middle alone; the map is of that."""
+    wide = Image.new("RGB", (300, 100), "white")
+    wide.paste("green", (100, 0, 200, 100))
+    pictures = []
+    for name, fitted in (("cut", ImageTransform(100, 100)), ("squash", ImageTransform(100, 100, resize_mode="squash"))):
+        (tmp_path / name).mkdir()
+        example = Example(wide, [("question", "Why?")], heat=np.eye(2), fitted=fitted)
+        text = write_report(tmp_path / name, "A", [], [], [example]).read_text()
+        found = re.findall(r"data:image/jpeg;base64,([^\"]+)", text)
+        pictures.append([Image.open(io.BytesIO(base64.b64decode(data))) for data in found])
+    assert [[picture.size for picture in pair] for pair in pictures] == [[(300, 100), (100, 100)], [(300, 100)] * 2]
+    assert np.asarray(pictures[0][1]).min(2).max() < 100  # nothing of the white sides
+    assert np.asarray(pictures[1][1]).min(2).max() > 100
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

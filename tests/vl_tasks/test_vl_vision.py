@@ -121,7 +121,7 @@ def test_positional_embedding_of_a_vit_is_really_resized(folder: Path) -> None:
         torch.testing.assert_close(again(grey)[0], unplaced)
 
 
-class Toy(TaskObjective):
+class Toy(TaskObjective[range]):
     """Learns the mean of the first features of an image."""
 
     def collate(self, numbers: torch.Tensor) -> list[torch.Tensor]:
@@ -131,6 +131,9 @@ class Toy(TaskObjective):
         found = self.model(self.vision(batch)[0].mean((1, 2)))
         return {"loss": found.square().sum(), "weight": len(found)}
 
+    def metrics(self, split: range) -> dict[str, float]:
+        return {}
+
 
 @pytest.mark.parametrize("kind", ["vit", "rn"])
 def test_encoder_that_learns_has_its_own_optimizer(folder: Path, kind: str) -> None:
@@ -138,7 +141,7 @@ def test_encoder_that_learns_has_its_own_optimizer(folder: Path, kind: str) -> N
     vision = open_vision(config, NAMES, folder / "images", CPU)
     own = ClipEncoder.load(str(config.encoder))
     model = nn.Linear(vision.sizes[0].dim, 2)
-    objective = Toy(model, vision, 3, 2, 0)
+    objective = Toy(model, vision, range(3), {}, 2, 0)
     optimizers = build_optimizers(objective, OptimConfig(lr=0.1, encoder_lr=0.01, encoder_clip=0.5))
     assert {name: type(optimizer).__name__ for name, optimizer in optimizers.items()} == {
         "task": "AdamW",
@@ -232,6 +235,32 @@ def test_store_that_does_not_fit(folder: Path) -> None:
         reopen_vision(record, VisionConfig(encoder=other), NAMES, folder / "images", CPU)
 
 
+def test_folder_of_the_encoder_that_is_not_here(folder: Path) -> None:
+    """A record keeps the last name of a `local-dir:` alone, so that a run may move: a user has to name the rest."""
+    store = made_store(folder, "rn", "grid_rn", layer="grid", size="96x128", point="mcan")
+    record = open_vision(VisionConfig(features=(store,)), NAMES, None, CPU).record
+    told = r"saw with local-dir:rn, which is not found: .*name its folder with --encoder local-dir:FOLDER"
+    with pytest.raises(ValueError, match=rf"{told}, or .* the store of its features with --features STORE"):
+        reopen_vision(record, VisionConfig(), NAMES, folder / "images", CPU)
+    with pytest.raises(ValueError, match=rf"{told}$"):  # no store stands for an encoder that was trained
+        reopen_vision([{**record[0], "trained": True}], VisionConfig(), NAMES, folder / "images", CPU)
+    missing = VisionConfig(encoder=f"local-dir:{folder / 'absent'}")  # what the user names is told as it is
+    with pytest.raises(ValueError, match=r"no open_clip_config.json in .*absent"):
+        reopen_vision(record, missing, NAMES, folder / "images", CPU)
+
+
+def test_how_images_were_fitted_is_known_from_store_and_encoder(folder: Path) -> None:
+    cut = made_store(folder, "rn", "cut_rn", layer="grid", size="64x64", fit="shortest")
+    fitted = open_vision(VisionConfig(features=(cut,)), NAMES, None, CPU).fitted
+    assert fitted is not None
+    assert (fitted.resize_mode, fitted.height_px, fitted.width_px) == ("shortest", 64, 64)
+    config = VisionConfig(encoder=f"local-dir:{folder / 'rn'}", size="64x96")
+    fitted = open_vision(config, NAMES, folder / "images", CPU).fitted
+    assert fitted is not None
+    assert (fitted.resize_mode, fitted.height_px, fitted.width_px) == ("squash", 64, 96)
+    assert open_vision(VisionConfig(blind=True), NAMES, None, CPU).fitted is None
+
+
 def test_store_of_panoramas_and_store_of_unknown_making(folder: Path, tmp_path: Path) -> None:
     from clip_core.feature_files import Header
     from clip_core.feature_writer import StoreWriter
@@ -248,6 +277,7 @@ def test_store_of_panoramas_and_store_of_unknown_making(folder: Path, tmp_path: 
     store = written("unknown", (2, 2, 8))
     vision = open_vision(VisionConfig(features=(store,)), NAMES, None, CPU)
     assert FeatureStore.open(store).header.model is None
+    assert vision.fitted is None
     with pytest.raises(ValueError, match="do not record which encoder made them: name their store with --features"):
         reopen_vision(vision.record, VisionConfig(), NAMES, folder / "images", CPU)
     named = VisionConfig(encoder=f"local-dir:{folder / 'rn'}")

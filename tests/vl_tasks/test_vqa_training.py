@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from clip_toy import make_folder
 from PIL import Image
-from rich.console import Console
+from seen_world import CPU, QUIET, with_grids
 from vqa_world import COLOURS, write_world
 
 from clip_core.accumulation import accumulate_gradients, wrap
 from clip_core.checkpoint import LAST, read_checkpoint
 from clip_core.log import Meter, read_log
-from clip_core.runtime import Runtime
 from clip_core.trainer import TrainerConfig
-from precompute.images import Images, make_images
 from vl_tasks.__main__ import main
 from vl_tasks.question_sets import VQA
 from vl_tasks.sources import VisionConfig, choose_data
@@ -33,20 +27,11 @@ from vl_tasks.vqa_objective import VqaObjective, build_model, collate
 from vl_tasks.vqa_parts import VqaModelConfig
 from vl_tasks.vqa_run import Parts, load_parts, train_vqa
 
-CPU = Runtime(torch.device("cpu"))
-QUIET = Console(quiet=True)
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The colours' data set; beside it a tiny CLIP `rn` of random weights, a store `grids` of what it sees."""
-    folder = write_world(tmp_path_factory.mktemp("vqa") / "world")
-    model = make_folder(folder.parent / "rn", "rn")
-    store = Images(
-        images=folder / "images", out=folder.parent / "grids", model=model, layer="grid", size="64x128", dtype="float32"
-    )  # just what the encoder gives, so that answers by store and by encoder are the same
-    make_images(store, CPU, QUIET)
-    return folder
+    """The colours' data set, the encoder `rn` and the store `grids`."""
+    return with_grids(write_world(tmp_path_factory.mktemp("vqa") / "world"))
 
 
 def small(world: Path, out: Path, **changes) -> TrainVqa:
@@ -189,7 +174,8 @@ def test_resume_is_exact(world: Path, tmp_path: Path, train_encoder: bool) -> No
     model = VqaModelConfig(hidden=16, layers=1, heads=2, word=8, pooling=8, fused=16, dropout=0.3)
     optim = OptimConfig(lr=1e-3, schedule="constant")
     trainer = TrainerConfig(steps=6, eval_every=0, save_every=3, log_every=3)
-    whole = small(world, tmp_path / "whole", vision=vision, model=model, optim=optim, batch=8, trainer=trainer)
+    settings = {"vision": vision, "model": model, "optim": optim, "trainer": trainer, "batch": 8, "eval_splits": ()}
+    whole = small(world, tmp_path / "whole", **settings)
     train_vqa(whole, QUIET)
     part = replace(whole, out=tmp_path / "part", trainer=replace(trainer, steps=3))
     train_vqa(part, QUIET)
@@ -209,22 +195,6 @@ def test_report_of_the_parts(world: Path, tmp_path: Path) -> None:
     parts, _ = loaded(few)
     assert set(parts.vocabulary) <= {"yes", "no", "red", "green", "blue"}
     assert parts.train.answerable < len(parts.train)
-
-
-def test_two_ranks_equal_one(world: Path, tmp_path: Path) -> None:
-    flags = ["-m", "vl_tasks", "vqa", "train", "--data", str(world), "--device", "cpu", "--recipe", "houses"]
-    flags += ["--no-blind-twin", "--encoder", f"local-dir:{world.parent / 'rn'}", "--size", "64x64", "--train-encoder"]
-    flags += ["--dropout", "0", "--hidden", "16", "--heads", "2", "--layers", "1", "--steps", "3", "--eps", "1e-3"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
-    two = [*launch, *flags, "--batch", "4", "--out", str(tmp_path / "two")]
-    done = subprocess.run(two, capture_output=True, text=True, timeout=300, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert main([*flags[2:], "--batch", "8", "--out", str(tmp_path / "one")]) == 0
-    one, both = (read_checkpoint(tmp_path / name / LAST) for name in ("one", "two"))
-    assert both.document["world"] == 2
-    for name, value in one.model_state().items():
-        torch.testing.assert_close(both.model_state()[name], value, atol=2e-6, rtol=1e-4, msg=name)
 
 
 def test_gqa_learns_by_the_same_model(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

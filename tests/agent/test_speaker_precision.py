@@ -1,16 +1,12 @@
-"""A speaker's training in bf16, and on two processes."""
+"""A speaker's training in bf16."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import agent_toy
 import torch
-from test_speaker_train import TINY, run
+from test_speaker_train import run
 
 from agent import speak
 from clip_core.checkpoint import LAST, read_checkpoint
@@ -33,23 +29,3 @@ def test_bf16_learns_nearly_the_same(places: list[str], tmp_path: Path):
     asked = ["--checkpoint", str(tmp_path / "bf16"), "--split", "val_seen", "--precision", "bf16", "--out", str(out)]
     assert speak.main([*places, *asked]) == 0
     assert len(json.loads(out.read_text())) == 3
-
-
-def test_two_processes_learn_as_one_with_the_double_batch(places: list[str], tmp_path: Path):
-    """Without dropout nothing is random but the order of the instructions. Texts differ in length, so that the mean
-    over the tokens of both ranks is not the mean of their means."""
-    settings = ["--dropout", "0", "--feature-dropout", "0", "--eval-splits", "none"]
-    assert run(places, tmp_path / "one", STEPS, *settings, "--batch", "6") == 0
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "agent.train"]
-    command = [*places, "--out", str(tmp_path / "two"), "--steps", str(STEPS), *TINY, *settings, "--batch", "3"]
-    done = subprocess.run(
-        [sys.executable, *launch, *command],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    one, two = (read_checkpoint(tmp_path / name / LAST).model_state() for name in ("one", "two"))
-    agent_toy.assert_close(two, one, 1e-6)
