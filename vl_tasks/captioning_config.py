@@ -207,8 +207,8 @@ def houses() -> TrainCaptioning:
             feature_norm=True,
         ),
         optim=OptimConfig(lr=1e-3, weight_decay=0.02, warmup=200, eps=1e-8),
-        trainer=TrainerConfig(steps=4000, clip_norm=1.0, eval_every=200, save_every=200, log_every=25),
-        self_critical=SelfCriticalConfig(self_critical_from=2400, self_critical_lr=1e-4, baseline="others"),
+        trainer=TrainerConfig(steps=2400, clip_norm=1.0, eval_every=200, save_every=200, log_every=25),
+        self_critical=SelfCriticalConfig(self_critical_from=1600, self_critical_lr=1e-4, baseline="others"),
     )
 
 

@@ -150,7 +150,7 @@ def houses() -> TrainEntailment:
             feature_norm=True,
         ),
         optim=OptimConfig(lr=5e-4, weight_decay=0.02, warmup=300, eps=1e-8),
-        trainer=TrainerConfig(steps=4000, clip_norm=1.0, eval_every=500, save_every=500, log_every=25),
+        trainer=TrainerConfig(steps=3000, clip_norm=1.0, eval_every=500, save_every=500, log_every=25),
     )
 
 

@@ -80,7 +80,7 @@ def houses() -> TrainVqa:
         blind_twin=True,
         model=SMALL,
         optim=OptimConfig(lr=5e-4, weight_decay=0.02, warmup=200, eps=1e-8),
-        trainer=TrainerConfig(steps=4000, clip_norm=1.0, eval_every=500, save_every=500, log_every=25),
+        trainer=TrainerConfig(steps=2500, clip_norm=1.0, eval_every=500, save_every=500, log_every=25),
     )
 
 

@@ -51,6 +51,7 @@ def run() -> list[dict]:
     features = torch.randn(rows, 36, SIZE, dtype=torch.float16)
     rate = _matmul_rate()
     fast, seen = _measure_fast(split, Eyes(features, torch.arange(rows)), len(tokenizer))
+    rounded, _ = _measure_fast(split, Eyes(features, torch.arange(rows)), len(tokenizer), "bf16")
     blind, _ = _measure_fast(split, Eyes(), len(tokenizer))
     plain = _measure_plain(split, features, len(tokenizer))
     on_gpu = _measure_gpu(worlds, tokenizer, features) if torch.cuda.is_available() else []
@@ -78,6 +79,14 @@ def run() -> list[dict]:
             "value": blind,
             "reference": "R2R-EnvDrop (DESIGN.md)",
             "reference_value": ORIGINAL_S,
+            **common,
+        },
+        {
+            "name": "IL + A2C iteration, 512-d features, bf16",
+            "value": rounded,
+            "reference": "fp32, same run",
+            "reference_value": fast,
+            "floor": f"products at {_matmul_rate(torch.bfloat16) / 1e9:.0f} GFLOP/s",
             **common,
         },
         *on_gpu,
@@ -185,9 +194,9 @@ def _median(work: Callable[[], None], warm_up: int, repeats: int) -> float:
     return statistics.median(seconds)
 
 
-def _matmul_rate() -> float:
+def _matmul_rate(dtype: torch.dtype = torch.float32) -> float:
     """FLOP/s of a product of the decoder's shape."""
-    x, w = torch.randn(128, 1216), torch.randn(2048, 1216)
+    x, w = torch.randn(128, 1216, dtype=dtype), torch.randn(2048, 1216, dtype=dtype)
     return 2 * x.numel() * len(w) / _median(lambda: torch.nn.functional.linear(x, w), 20, 100)
 
 
