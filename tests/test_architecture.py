@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -79,6 +80,28 @@ def test_no_path_of_a_machine_and_no_reminder_stands_in_the_code(path: Path) -> 
     text = path.read_text(encoding="utf-8")
     for word in ("TO" + "DO", "FIX" + "ME", "XX" + "X", "/wo" + "rk/", "/ro" + "ot/", "/ho" + "me/", "sys.path"):
         assert word not in text, f"{relative(path)} holds {word}"
+
+
+def named_in_the_readme() -> set[str]:
+    """The files of the README's captioned tree."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tree,) = re.findall(r"^```\n(MatterSim/.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    folders: list[str] = []
+    files = set()
+    for line in tree.splitlines():
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        del folders[depth:]
+        if name.endswith("/"):
+            folders.append(name)
+        else:
+            files.add("".join(folders) + name)
+    return files
+
+
+def test_the_tree_of_the_readme_is_that_of_the_folders() -> None:
+    """All files but the packages' `__init__.py`, of which MatterSim's alone holds more than names."""
+    modules = {relative(path) for path in MODULES if path.name != "__init__.py"}
+    assert named_in_the_readme() == modules | {"MatterSim/__init__.py"}
 
 
 # -- importing does nothing --------------------------------------------------------------------------------------------
