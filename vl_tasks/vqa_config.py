@@ -11,7 +11,7 @@ import tyro
 from vl_tasks.task import AskConfig, TaskConfig, UseConfig
 from vl_tasks.vqa_parts import VqaModelConfig
 
-Recipe = Literal["houses", "houses_pythia", "mcan_small", "mcan_large", "movie_mcan", "pythia"]
+Recipe = Literal["houses", "houses_mcan", "mcan_small", "mcan_large", "movie_mcan", "pythia"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class TrainVqa(TaskConfig):
       python -m vl_tasks vqa train --blind --out runs/vqa_blind
       python -m vl_tasks vqa train --data VQA --features features/rn50-600x1000 --out runs/mcan
 
-    The first learns in the built-in procedural houses, with a small MCAN on grids of the embedded CLIP; the second
+    The first learns in the built-in procedural houses, with a small Pythia on grids of the embedded CLIP; the second
     without seeing. Real data: a folder with the files of VQA v2 (docs/data.md), and a store of grids (python -m
     precompute images), or --images FOLDER with --encoder. Writes into --out: log.jsonl, curves.png, checkpoints,
     report.html (look at it), results_SPLIT.json, answers.json, vocab.txt.
@@ -32,7 +32,8 @@ class TrainVqa(TaskConfig):
 
     recipe: Recipe = "mcan_small"
     """Chooses the defaults of everything else. Published: mcan_small, mcan_large (openvqa), movie_mcan, pythia (MMF;
-    what CLIP-ViL reports as MCAN and Pythia). Small, for the built-in houses on two CPU cores: houses, houses_pythia.
+    what CLIP-ViL reports as MCAN and Pythia). Small, for the built-in houses on two CPU cores: houses (Pythia),
+    houses_mcan.
     Default: mcan_small, without --data houses."""
     out: Path = Path("runs/vqa")
     """Run folder."""

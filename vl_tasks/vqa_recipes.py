@@ -74,22 +74,22 @@ SMALL = VqaModelConfig(
 
 
 def houses() -> TrainVqa:
-    """The built-in houses: a small MCAN that answers most questions after some minutes on two CPU cores."""
+    """The built-in houses: a small Pythia that answers most questions after some minutes on two CPU cores. Its product
+    of question and image learns yes or no in a third of MCAN's time (docs/results.md)."""
     return TrainVqa(
         recipe="houses",
         blind_twin=True,
-        model=SMALL,
-        optim=OptimConfig(lr=5e-4, weight_decay=0.02, warmup=200, eps=1e-8),
-        trainer=TrainerConfig(steps=2500, clip_norm=1.0, eval_every=500, save_every=500, log_every=25),
+        model=replace(SMALL, model="pythia"),
+        optim=OptimConfig(lr=1e-3, weight_decay=0.02, warmup=200, eps=1e-8),
+        trainer=TrainerConfig(steps=5000, clip_norm=1.0, eval_every=500, save_every=500, log_every=25),
     )
 
 
-def houses_pythia() -> TrainVqa:
-    """The same with top-down attention, three times faster."""
+def houses_mcan() -> TrainVqa:
+    """The same with co-attention: better at counting, five times slower."""
     made = houses()
-    return replace(
-        made, recipe="houses_pythia", model=replace(SMALL, model="pythia"), optim=replace(made.optim, lr=1e-3)
-    )
+    optim, trainer = replace(made.optim, lr=5e-4), replace(made.trainer, steps=2500)
+    return replace(made, recipe="houses_mcan", model=SMALL, optim=optim, trainer=trainer)
 
 
 RECIPES = {
@@ -98,7 +98,7 @@ RECIPES = {
     "movie_mcan": movie_mcan,
     "pythia": pythia,
     "houses": houses,
-    "houses_pythia": houses_pythia,
+    "houses_mcan": houses_mcan,
 }
 
 
