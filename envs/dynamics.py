@@ -92,7 +92,9 @@ def move(tables: NavTables, state: NavState, action: Array, max_steps: int) -> t
     after = distance_to_goal(tables, state.episode, viewpoint)
     outcome = xp.where(after < SUCCESS_RADIUS_M, STOP_REWARD, -STOP_REWARD)
     counts = xp.take(tables.has_goal, state.episode, axis=0) & ~state.ended
-    reward = xp.astype(xp.where(moves, xp.sign(before - after), outcome) * counts, xp.float32)
+    # not xp.sign: array_api_compat's for torch looks for NaN by a mask, which waits for the device
+    progress = xp.astype(before > after, before.dtype) - xp.astype(before < after, before.dtype)
+    reward = xp.astype(xp.where(moves, progress, outcome) * counts, xp.float32)
     steps = state.steps + xp.astype(~state.ended, state.steps.dtype)
     terminated = stop | state.ended
     truncated = ~terminated & (steps >= max_steps)
