@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from clip_core.checkpoint import find_checkpoint, read_checkpoint
 from clip_core.log import LOG_NAME, read_log
@@ -20,8 +20,8 @@ from vl_tasks.report import TABLE_NAME, Bars, draw_bars
 
 HEADLINES = ("overall", "accuracy", "cider")
 """Last names of the scores that are compared."""
-SEES = "sees"
-"""The column that is too wide for a screen."""
+TASK, SEES = "task", "sees"
+"""The columns that are not on the screen: the title, and what is too wide."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,35 @@ def _best_of(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def run_compare(config: Compare, console: Console) -> list[ComparedRun]:
-    """The command: a table on screen, and with --out as Markdown with a picture."""
+    """The command: a table for each task on screen, and with --out as Markdown with a picture."""
     runs = [read_run(folder) for folder in config.runs]
+    say(console, "What they see with:")
+    for run in runs:
+        say(console, f"  {run.name}: {run.sees}")
+    markdown = []
+    for task in dict.fromkeys(run.task for run in runs):
+        alike = [run for run in runs if run.task == task]
+        heads, rows = task_table(alike)
+        narrow = [place for place, head in enumerate(heads) if head not in (TASK, SEES)]
+        columns = (Column(heads[place], overflow="fold") for place in narrow)
+        shown = Table(*columns, title=f"{task}, scores in %")
+        for row in rows:
+            shown.add_row(*(row[place] for place in narrow))
+        console.print(shown)
+        lines = [heads, ["---"] * len(heads), *rows]
+        markdown.append("".join(f"| {' | '.join(line)} |\n" for line in lines))
+    if config.out is not None:
+        with replacing(config.out / "comparison.md") as file:
+            file.write("\n".join(markdown).encode())
+        values = {f"{run.name}: {name}": value for run in runs for name, value in run.scores.items()}
+        with replacing(config.out / "comparison.png") as file:
+            file.write(draw_bars(Bars("Scores", "comparison", values)))
+    return runs
+
+
+def task_table(runs: Sequence[ComparedRun]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows for runs of one task, with the scores that any of them has."""
     names = list(dict.fromkeys(name for run in runs for name in run.scores))
-    heads = ["run", "task", SEES, "weights", "steps", "minutes", *names]
     rows = [
         [
             run.name,
@@ -107,19 +132,4 @@ def run_compare(config: Compare, console: Console) -> list[ComparedRun]:
         ]
         for run in runs
     ]
-    say(console, "What they see with:")
-    for run in runs:
-        say(console, f"  {run.name}: {run.sees}")
-    narrow = [place for place, head in enumerate(heads) if head != SEES]
-    shown = Table(*(heads[place] for place in narrow), title="Scores in %")
-    for row in rows:
-        shown.add_row(*(row[place] for place in narrow))
-    console.print(shown)
-    if config.out is not None:
-        lines = [heads, ["---"] * len(heads), *rows]
-        with replacing(config.out / "comparison.md") as file:
-            file.write(("".join(f"| {' | '.join(line)} |\n" for line in lines)).encode())
-        values = {f"{run.name}: {name}": value for run in runs for name, value in run.scores.items()}
-        with replacing(config.out / "comparison.png") as file:
-            file.write(draw_bars(Bars("Scores", "comparison", values)))
-    return runs
+    return ["run", TASK, SEES, "weights", "steps", "minutes", *names], rows
