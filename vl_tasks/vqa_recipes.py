@@ -75,7 +75,7 @@ SMALL = VqaModelConfig(
 
 def houses() -> TrainVqa:
     """The built-in houses: a small Pythia that answers most questions after some minutes on two CPU cores. Its product
-    of question and image learns yes or no in a third of MCAN's time (docs/results.md)."""
+    of question and image learns yes or no in a sixth of MCAN's time (docs/log.md)."""
     return TrainVqa(
         recipe="houses",
         blind_twin=True,
@@ -86,7 +86,7 @@ def houses() -> TrainVqa:
 
 
 def houses_mcan() -> TrainVqa:
-    """The same with co-attention: better at counting, five times slower."""
+    """The same with co-attention: better at counting, four times slower."""
     made = houses()
     optim, trainer = replace(made.optim, lr=5e-4), replace(made.trainer, steps=2500)
     return replace(made, recipe="houses_mcan", model=SMALL, optim=optim, trainer=trainer)

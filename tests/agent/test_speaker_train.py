@@ -61,6 +61,18 @@ def test_a_run_leaves_scores_instructions_pictures(small_data: Path, speaker_run
         assert set(mine) >= {"scan", "path_id", "path", "heading", "distance", "instructions"}
 
 
+def test_the_learning_rate_falls_when_asked_to(places: list[str], speaker_run: Path, tmp_path: Path):
+    few = ["--log-every", "1", "--eval-splits", "none", "--lr", "1e-3"]
+    assert run(places, tmp_path / "falling", 4, "--lr-decay", "cosine", *few) == 0
+    found = {}
+    for folder in (speaker_run, tmp_path / "falling"):
+        lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+        found[folder] = [line["lr/adam"] for line in lines if "lr/adam" in line]
+    assert found[speaker_run] == [1e-4] * 3
+    cosine = [0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / 4)) for step in range(4)]
+    np.testing.assert_allclose(found[tmp_path / "falling"], 1e-3 * np.array(cosine))
+
+
 def test_resumed_run_ends_with_the_same_weights(places: list[str], tmp_path: Path):
     saving = ["--eval-splits", "val_seen", "--seed", "3"]
     assert run(places, tmp_path / "whole", 4, *saving) == 0
